@@ -1,0 +1,27 @@
+"""From files to validated interactions, ordered histories and splits."""
+
+from recsys_cl.data.files import load_files
+from recsys_cl.data.interactions import EVENT_WEIGHTS, Interactions
+from recsys_cl.data.movielens import load_movielens
+from recsys_cl.data.sequences import PAD, Sequences
+from recsys_cl.data.splits import Queries, Split, cold_item_split, leave_last_n, leave_one_out, temporal_split
+from recsys_cl.data.synthetic import synthetic
+from recsys_cl.data.text import history_text, item_texts
+
+__all__ = [
+    "EVENT_WEIGHTS",
+    "PAD",
+    "Interactions",
+    "Queries",
+    "Sequences",
+    "Split",
+    "cold_item_split",
+    "history_text",
+    "item_texts",
+    "leave_last_n",
+    "leave_one_out",
+    "load_files",
+    "load_movielens",
+    "synthetic",
+    "temporal_split",
+]

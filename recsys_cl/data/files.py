@@ -1,0 +1,117 @@
+"""The reader's own interactions and items: CSV, TSV, Parquet or JSON Lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from recsys_cl.data.interactions import EVENT_WEIGHTS, Interactions
+from recsys_cl.data.text import item_texts
+from recsys_cl.errors import InputError
+
+TEXT_COLUMNS = ("user_id", "item_id", "title", "text", "event")
+
+
+def load_files(
+    interactions: str | Path,
+    items: str | Path | None = None,
+    users: str | Path | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    template: str | None = None,
+    event_weights: Mapping[str, float] = EVENT_WEIGHTS,
+) -> Interactions:
+    """Read a data set of the reader's own.
+
+    The format follows the ending: ``.csv``, ``.tsv``, ``.parquet``, ``.jsonl`` (also compressed, as in
+    ``.csv.gz``). Ids in CSV and TSV are text, so that ``007`` stays what it is.
+
+    Args:
+        interactions: Columns ``user_id, item_id, timestamp`` and optionally ``rating, event``.
+        items: Columns ``item_id`` and optionally ``title, text`` and attributes.
+        users: Columns ``user_id`` and attributes.
+        columns: Our column name to the files' name, e.g. ``{"item_id": "asin"}``.
+        template: Template for the items' texts (see :func:`recsys_cl.data.text.item_texts`); without it the
+            ``text`` column is used.
+        event_weights: Weight of each event type.
+
+    Raises:
+        InputError: If a file is missing, empty or unreadable, or its content does not validate.
+
+    See: chapter 2.
+    """
+    renamed = {theirs: ours for ours, theirs in (columns or {}).items()}
+    tables = [
+        None if path is None else _numbers(read_table(path).rename(columns=renamed))
+        for path in (interactions, items, users)
+    ]
+    events, catalogue, people = tables
+    assert events is not None
+    if template is not None:
+        if catalogue is None:
+            raise InputError(f"template {template!r} needs an items file")
+        catalogue = catalogue.assign(text=item_texts(catalogue, template))
+    return Interactions.from_tables(
+        events, catalogue, people, name=Path(interactions).name.split(".")[0], event_weights=event_weights
+    )
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read one table by its ending.
+
+    Raises:
+        InputError: If the file is missing, empty, unreadable, or has an ending that is not known.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no file {str(path)!r}; check the path (the working folder is {str(Path.cwd())!r})")
+    suffixes = [suffix for suffix in path.suffixes if suffix not in {".gz", ".zip", ".bz2", ".xz", ".zst"}]
+    ending = suffixes[-1].lower() if suffixes else ""
+    if ending not in READERS:
+        raise InputError(f"{str(path)!r} ends in {ending!r}; valid endings are {', '.join(READERS)}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{str(path)!r} is empty; give a file with a header and at least one row")
+    try:
+        return READERS[ending](path)
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{str(path)!r} cannot be read as {ending[1:]}: {reason}; repair or convert it"
+        ) from error
+
+
+def _read_delimited(path: Path, separator: str) -> pd.DataFrame:
+    return pd.read_csv(path, sep=separator, dtype="string", keep_default_na=False, na_values=[""])
+
+
+def _numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Turn text columns that hold nothing but numbers into numbers; ids and texts stay text."""
+    for column in table.select_dtypes("string").columns.difference(TEXT_COLUMNS):
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        if numbers.notna().equals(table[column].notna()):
+            table = table.assign(**{column: numbers})
+    return table
+
+
+def _read_json_lines(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+    except ValueError:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"line {number} is not JSON ({error.msg})") from error
+        raise
+
+
+READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
+    ".csv": lambda path: _read_delimited(path, ","),
+    ".tsv": lambda path: _read_delimited(path, "\t"),
+    ".parquet": pd.read_parquet,
+    ".jsonl": _read_json_lines,
+}

@@ -1,0 +1,385 @@
+"""Who did what with which item and when: validated tables, and ids mapped once to contiguous numbers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from recsys_cl.data.sequences import Sequences
+from recsys_cl.errors import InputError
+
+EVENT_WEIGHTS: Mapping[str, float] = {
+    "view": 1.0,
+    "click": 2.0,
+    "save": 3.0,
+    "like": 3.0,
+    "cart": 4.0,
+    "purchase": 5.0,
+}
+"""Weight of an event type unless the caller gives others: the further down the funnel, the heavier."""
+
+MAX_LEVELS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """A validated data set; build one with :meth:`from_tables` or one of the loaders.
+
+    Attributes:
+        name: What tables and cards call the data set.
+        items: Arrow table ``item_id, title, text`` and further attributes; its order numbers the items.
+        user_ids: ``(n_users,)`` ids as the caller wrote them; their order numbers the users.
+        item_ids: ``(n_items,)`` likewise.
+        user: ``(n_events,)`` user numbers, in the order of the rows read.
+        item: ``(n_events,)`` item numbers.
+        rating: ``(n_events,)`` ratings; 1 where the data has none.
+        timestamp: ``(n_events,)`` seconds.
+        weight: ``(n_events,)`` weight of the event type; 1 where the data has no types.
+        event: ``(n_events,)`` event types, or ``None``.
+        user_attributes: ``(n_users, features)`` standardised numbers and one-hot categories, or ``None``.
+
+    See: chapter 2.
+    """
+
+    name: str
+    items: Dataset
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    user: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+    timestamp: np.ndarray
+    weight: np.ndarray
+    event: np.ndarray | None = None
+    user_attributes: np.ndarray | None = None
+
+    @classmethod
+    def from_tables(
+        cls,
+        events: pd.DataFrame,
+        items: pd.DataFrame | None = None,
+        users: pd.DataFrame | None = None,
+        *,
+        name: str = "interactions",
+        event_weights: Mapping[str, float] = EVENT_WEIGHTS,
+    ) -> Interactions:
+        """Validate the tables and number users and items.
+
+        Users are numbered by first appearance in ``events``; items by their row in ``items``, or by first
+        appearance where there is no such table: renaming ids changes no result.
+
+        Args:
+            events: Columns ``user_id``, ``item_id``, ``timestamp`` (seconds, or anything that pandas reads
+                as a date), and optionally ``rating`` and ``event``.
+            items: Columns ``item_id`` and optionally ``title``, ``text`` and attributes. A missing title
+                becomes the id; a missing text the title.
+            users: Column ``user_id`` and attributes.
+            name: Name of the data set.
+            event_weights: Weight of each event type.
+
+        Raises:
+            InputError: Naming the row, the value and the remedy.
+        """
+        _require(events, ["user_id", "item_id", "timestamp"], "interactions")
+        if items is None:
+            items = pd.DataFrame({"item_id": events["item_id"].unique()})
+        _require(items, ["item_id"], "items")
+        events, items = _same_type(events, items, "item_id")
+        if users is not None:
+            _require(users, ["user_id"], "users")
+            events, users = _same_type(events, users, "user_id")
+        _no_missing(events, "user_id", "interactions")
+        _no_missing(events, "item_id", "interactions")
+        _no_missing(items, "item_id", "items")
+        _unique(items, "item_id", "items")
+
+        timestamp = _seconds(events["timestamp"])
+        rating = _ratings(events)
+        weight = _event_weights(events, event_weights)
+        catalogue = pd.Index(items["item_id"])
+        item = catalogue.get_indexer(events["item_id"])
+        if (item < 0).any():
+            row = int(np.argmax(item < 0))
+            raise InputError(
+                f"interactions row {row + 1}: item_id {_show(events['item_id'].iloc[row])} is not in the items "
+                f"table ({int((item < 0).sum())} such rows); add the item or remove these rows"
+            )
+        user, user_ids = pd.factorize(events["user_id"])
+        event = events["event"].to_numpy() if "event" in events else None
+
+        key = pd.DataFrame(
+            {"user": user, "item": item, "time": timestamp, "event": 0 if event is None else event}
+        )
+        again = key.duplicated().to_numpy()
+        if again.any():
+            warnings.warn(
+                f"{int(again.sum())} exact duplicates among the interactions dropped, the first at row "
+                f"{int(np.argmax(again)) + 1}",
+                stacklevel=2,
+            )
+        keep = ~again
+        return cls(
+            name=name,
+            items=_describe_items(items),
+            user_ids=np.asarray(user_ids),
+            item_ids=catalogue.to_numpy(),
+            user=user[keep].astype(np.int64),
+            item=item[keep].astype(np.int64),
+            rating=rating[keep],
+            timestamp=timestamp[keep],
+            weight=weight[keep],
+            event=None if event is None else event[keep],
+            user_attributes=None if users is None else _attributes(users, user_ids),
+        )
+
+    @property
+    def n_users(self) -> int:
+        """Number of users."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items in the catalogue, those without interactions included."""
+        return len(self.item_ids)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def events(self) -> Dataset:
+        """The interactions as an Arrow table ``user_id, item_id, rating, timestamp[, event]``."""
+        columns = {
+            "user_id": self.user_ids[self.user],
+            "item_id": self.item_ids[self.item],
+            "rating": self.rating,
+            "timestamp": self.timestamp,
+        }
+        if self.event is not None:
+            columns["event"] = self.event
+        return Dataset.from_pandas(pd.DataFrame(columns), preserve_index=False)
+
+    @property
+    def titles(self) -> list[str]:
+        """Title of each item."""
+        return list(self.items["title"])
+
+    @property
+    def texts(self) -> list[str]:
+        """Text of each item, as a language model reads it."""
+        return list(self.items["text"])
+
+    @property
+    def tied_share(self) -> float:
+        """Share of the interactions that have their timestamp in common with another of the same user."""
+        if len(self) == 0:
+            return 0.0
+        tied = pd.DataFrame({"user": self.user, "time": self.timestamp}).duplicated(keep=False)
+        return float(tied.mean())
+
+    def filter(
+        self,
+        *,
+        min_rating: float | None = None,
+        events: set[str] | None = None,
+        min_events: int = 1,
+    ) -> Interactions:
+        """Keep what counts as a positive, then the users who have enough of it; the catalogue stays whole.
+
+        Args:
+            min_rating: Least rating of a positive.
+            events: Event types of a positive.
+            min_events: Least number of positives of a user; the other users are dropped.
+
+        Raises:
+            InputError: If nothing is left, or if there are no event types.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        if min_rating is not None:
+            keep &= self.rating >= min_rating
+        if events is not None:
+            if self.event is None:
+                raise InputError(
+                    f"event types {sorted(events)} asked of {self.name}, which has no event column"
+                )
+            keep &= np.isin(self.event.astype(str), list(events))
+        counts = np.bincount(self.user[keep], minlength=self.n_users)
+        keep &= counts[self.user] >= min_events
+        if not keep.any():
+            raise InputError(
+                f"no interaction of {self.name} is left with min_rating={min_rating}, events={events}, "
+                f"min_events={min_events}; lower them"
+            )
+        left, user = np.unique(self.user[keep], return_inverse=True)
+        return replace(
+            self,
+            user_ids=self.user_ids[left],
+            user=user,
+            item=self.item[keep],
+            rating=self.rating[keep],
+            timestamp=self.timestamp[keep],
+            weight=self.weight[keep],
+            event=None if self.event is None else self.event[keep],
+            user_attributes=None if self.user_attributes is None else self.user_attributes[left],
+        )
+
+    def sequences(self, *, seed: int) -> Sequences:
+        """Each user's items in order of time, ties broken by a seeded shuffle of the rows.
+
+        An item counts once per user, at its first event and with the greatest weight: whatever a user
+        already had is no discovery. The shuffle depends on the rows' order and the seed, never on ids.
+
+        Args:
+            seed: Seed of the shuffle within ties.
+
+        Returns:
+            One sequence per user, in the order of :attr:`user_ids`.
+        """
+        shuffle = np.random.default_rng(seed).permutation(len(self))
+        order = np.lexsort((shuffle, self.timestamp, self.user))
+        user, item, weight = self.user[order], self.item[order], self.weight[order]
+        pair = pd.Series(user * self.n_items + item)
+        first = ~pair.duplicated().to_numpy()
+        if not first.all():
+            weight = pd.Series(weight).groupby(pair.to_numpy()).transform("max").to_numpy()
+        order, user = order[first], user[first]
+        stop = np.cumsum(np.bincount(user, minlength=self.n_users))
+        return Sequences(
+            items=self.item[order],
+            times=self.timestamp[order],
+            ratings=self.rating[order],
+            weights=weight[first],
+            start=np.concatenate([[0], stop[:-1]]),
+            stop=stop,
+            attributes=self.user_attributes,
+        )
+
+
+def _show(value: object) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def _require(table: pd.DataFrame, columns: list[str], what: str) -> None:
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise InputError(
+            f"the {what} table has no column {missing[0]!r} (it has {', '.join(map(str, table.columns))}); "
+            f"map yours with --column {missing[0]}=NAME, in Python columns={{{missing[0]!r}: NAME}}"
+        )
+    if len(table) == 0:
+        raise InputError(f"the {what} table is empty; give a file with at least one row below the header")
+
+
+def _no_missing(table: pd.DataFrame, column: str, what: str) -> None:
+    empty = table[column].isna().to_numpy()
+    if empty.any():
+        raise InputError(
+            f"{what} row {int(np.argmax(empty)) + 1}: {column} is empty; fill it in or remove the row"
+        )
+
+
+def _unique(table: pd.DataFrame, column: str, what: str) -> None:
+    again = table[column].duplicated().to_numpy()
+    if again.any():
+        row = int(np.argmax(again))
+        raise InputError(
+            f"{what} row {row + 1}: {column} {_show(table[column].iloc[row])} occurs a second time; keep one row of it"
+        )
+
+
+def _same_type(left: pd.DataFrame, right: pd.DataFrame, column: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ids as integers where both tables have integers, as text otherwise."""
+    if all(pd.api.types.is_integer_dtype(table[column]) for table in (left, right)):
+        return left, right
+    as_text = [table[column].astype("string") for table in (left, right)]
+    return left.assign(**{column: as_text[0]}), right.assign(**{column: as_text[1]})
+
+
+def _seconds(column: pd.Series) -> np.ndarray:
+    numbers = pd.to_numeric(column, errors="coerce")
+    if numbers.isna().any():
+        dates = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
+        if dates.isna().any():
+            row = int(np.argmax(dates.isna().to_numpy()))
+            raise InputError(
+                f"interactions row {row + 1}: timestamp {_show(column.iloc[row])} is neither a number of seconds "
+                "nor a date; write seconds since 1970 or ISO 8601"
+            )
+        numbers = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    seconds = numbers.to_numpy(dtype=np.float64)
+    if not np.isfinite(seconds).all():
+        row = int(np.argmin(np.isfinite(seconds)))
+        raise InputError(
+            f"interactions row {row + 1}: timestamp {seconds[row]} is not finite; correct or remove it"
+        )
+    return seconds
+
+
+def _ratings(events: pd.DataFrame) -> np.ndarray:
+    if "rating" not in events:
+        return np.ones(len(events), dtype=np.float32)
+    ratings = pd.to_numeric(events["rating"], errors="coerce").to_numpy(dtype=np.float32)
+    if not np.isfinite(ratings).all():
+        row = int(np.argmin(np.isfinite(ratings)))
+        raise InputError(
+            f"interactions row {row + 1}: rating {_show(events['rating'].iloc[row])} is not a finite number; "
+            "correct it, remove the row, or leave the rating column out"
+        )
+    return ratings
+
+
+def _event_weights(events: pd.DataFrame, weights: Mapping[str, float]) -> np.ndarray:
+    if "event" not in events:
+        return np.ones(len(events), dtype=np.float32)
+    weight = events["event"].map(dict(weights)).to_numpy(dtype=np.float32)
+    if np.isnan(weight).any():
+        row = int(np.argmax(np.isnan(weight)))
+        raise InputError(
+            f"interactions row {row + 1}: event {_show(events['event'].iloc[row])} has no weight (known: "
+            f"{', '.join(weights)}); pass event_weights with a weight for it"
+        )
+    return weight
+
+
+def _describe_items(items: pd.DataFrame) -> Dataset:
+    ids = items["item_id"].astype("string")
+    title = _text_column(items, "title").where(lambda column: column != "", ids)
+    text = _text_column(items, "text")
+    empty = (text == "").to_numpy()
+    if "text" in items and empty.any():
+        row = int(np.argmax(empty))
+        warnings.warn(
+            f"{int(empty.sum())} items without text, the first at row {row + 1} (item_id {_show(ids.iloc[row])}); "
+            "their titles are used",
+            stacklevel=3,
+        )
+    table = items.assign(title=title, text=text.where(~empty, title))
+    return Dataset.from_pandas(table, preserve_index=False)
+
+
+def _text_column(items: pd.DataFrame, column: str) -> pd.Series:
+    if column not in items:
+        return pd.Series("", index=items.index, dtype="string")
+    return items[column].astype("string").fillna("").str.strip()
+
+
+def _attributes(users: pd.DataFrame, user_ids: np.ndarray) -> np.ndarray:
+    """Standardised numbers and one-hot categories of the users, in the order of ``user_ids``."""
+    _unique(users, "user_id", "users")
+    rows = users.set_index("user_id").reindex(user_ids)
+    columns = []
+    for name, column in rows.items():
+        if pd.api.types.is_numeric_dtype(column):
+            values = column.fillna(column.mean()).to_numpy(dtype=np.float32)
+            columns.append(((values - values.mean()) / max(values.std(), 1e-6))[:, None])
+        elif column.nunique() <= MAX_LEVELS:
+            columns.append(pd.get_dummies(column).to_numpy(dtype=np.float32))
+        else:
+            warnings.warn(
+                f"user attribute {name!r} has over {MAX_LEVELS} values and is left out", stacklevel=3
+            )
+    return np.concatenate(columns, axis=1) if columns else np.zeros((len(user_ids), 0), dtype=np.float32)

@@ -1,0 +1,148 @@
+"""MovieLens: 100K from the assets, 1M and 20M from a zip or folder that the reader has."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from recsys_cl import assets
+from recsys_cl.data.interactions import Interactions
+from recsys_cl.data.text import item_texts
+from recsys_cl.errors import InputError
+
+GENRES = (
+    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|"
+    "Musical|Mystery|Romance|Sci-Fi|Thriller|War|Western"
+).split("|")
+"""The genre flags of ``u.item`` in their order."""
+
+TEMPLATE = "{title} ({year}). {genres}."
+"""Default item text: what a cinema's programme would print on one line."""
+
+
+def load_movielens(
+    name: str = "ml-100k", *, path: str | Path | None = None, template: str = TEMPLATE
+) -> Interactions:
+    """Load a MovieLens data set (Harper and Konstan 2015, https://doi.org/10.1145/2827872).
+
+    Args:
+        name: ``ml-100k``, ``ml-1m`` or ``ml-20m``.
+        path: The zip or the folder it unpacks to; required for 1M and 20M, and for 100K replaces the asset.
+        template: Item text over ``title``, ``year`` and ``genres``.
+
+    Returns:
+        Interactions with ratings; user attributes age, gender and occupation where the data has them.
+
+    Raises:
+        InputError: If the name is unknown, or the path is missing or holds something else.
+        AssetError: If ``ml-100k`` cannot be fetched.
+
+    See: chapter 2.
+    """
+    if name not in READERS:
+        raise InputError(f"unknown MovieLens data set {name!r}; valid names are {', '.join(READERS)}")
+    if path is None and name != "ml-100k":
+        raise InputError(f"{name} is read from your own copy: pass the path of {name}.zip or its folder")
+    folder = assets.fetch(name) if path is None else _open(Path(path))
+    events, items, users = READERS[name](folder)
+    items = items.assign(title=items["title"].map(_article_first))
+    items = items.assign(text=item_texts(items, template))
+    return Interactions.from_tables(events, items, users, name=name)
+
+
+def _open(path: Path) -> Path | zipfile.Path:
+    """The folder that holds the files, inside a zip or on disk."""
+    if not path.exists():
+        raise InputError(f"no file or folder {str(path)!r}; check the path")
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise InputError(f"{str(path)!r} is not a zip; give the MovieLens zip or the folder it unpacks to")
+    root = zipfile.Path(path) if path.is_file() else path
+    folders = [entry for entry in root.iterdir() if entry.is_dir()]
+    holds_files = any(entry.name.endswith((".data", ".dat", ".csv", ".inter")) for entry in root.iterdir())
+    return folders[0] if folders and not holds_files else root
+
+
+def _article_first(title: str) -> str:
+    """Move a trailing article to the front.
+
+    >>> _article_first("Usual Suspects, The")
+    'The Usual Suspects'
+    """
+    return re.sub(r"^(.*), (The|A|An|Les|Le|La|L'|Das|Die|Der|Il|El)( \\(.*\\))?$", r"\2 \1\3", title)
+
+
+def _split_year(titles: pd.Series) -> pd.DataFrame:
+    """``Heat (1995)`` into title and year; a title without a year keeps an empty one."""
+    parts = titles.str.strip().str.extract(r"^(?P<title>.*?)\s*(?:\((?P<year>\d{4})(?:-\d{0,4})?\))?$")
+    return parts.assign(year=pd.to_numeric(parts["year"]).astype("Int64"))
+
+
+Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]
+
+
+def _read(
+    folder: Path | zipfile.Path, file: str, names: list[str], separator: str, **options: object
+) -> pd.DataFrame:
+    entry = folder / file
+    if not entry.is_file():
+        raise InputError(f"{folder} has no {file}; give the unchanged MovieLens zip or folder")
+    with entry.open("rb") as stream:
+        engine = "python" if len(separator) > 1 else "c"
+        return pd.read_csv(stream, sep=separator, names=names, engine=engine, **options)
+
+
+def _ml_100k(folder: Path | zipfile.Path) -> Tables:
+    return _ml_100k_atomic(folder) if (folder / "ml-100k.inter").is_file() else _ml_100k_official(folder)
+
+
+def _ml_100k_official(folder: Path | zipfile.Path) -> Tables:
+    events = _read(folder, "u.data", ["user_id", "item_id", "rating", "timestamp"], "\t")
+    columns = ["item_id", "title", "released", "video", "url", *GENRES]
+    raw = _read(folder, "u.item", columns, "|", encoding="latin-1")
+    genres = raw[GENRES].astype(bool).apply(lambda row: ", ".join(row.index[row]), axis=1)
+    items = pd.concat([raw[["item_id"]], _split_year(raw["title"])], axis=1).assign(genres=genres)
+    users = _read(folder, "u.user", ["user_id", "age", "gender", "occupation", "zip_code"], "|")
+    return events, items, users.drop(columns="zip_code")
+
+
+def _ml_100k_atomic(folder: Path | zipfile.Path) -> Tables:
+    """The tab-separated files with typed headers that RecBole distributes."""
+    events = _read(folder, "ml-100k.inter", ["user_id", "item_id", "rating", "timestamp"], "\t", skiprows=1)
+    items = _read(folder, "ml-100k.item", ["item_id", "title", "year", "genres"], "\t", skiprows=1, quoting=3)
+    items = items.assign(
+        genres=items["genres"].str.split().str.join(", "),
+        year=pd.to_numeric(items["year"], errors="coerce").astype("Int64"),
+    )
+    users = _read(
+        folder, "ml-100k.user", ["user_id", "age", "gender", "occupation", "zip_code"], "\t", skiprows=1
+    )
+    return events, items, users.drop(columns="zip_code")
+
+
+def _ml_1m(folder: Path | zipfile.Path) -> Tables:
+    events = _read(folder, "ratings.dat", ["user_id", "item_id", "rating", "timestamp"], "::")
+    raw = _read(folder, "movies.dat", ["item_id", "title", "genres"], "::", encoding="latin-1")
+    users = _read(folder, "users.dat", ["user_id", "gender", "age", "occupation", "zip_code"], "::")
+    return events, _with_pipes(raw), users.drop(columns="zip_code").astype({"occupation": "string"})
+
+
+def _ml_20m(folder: Path | zipfile.Path) -> Tables:
+    events = _read(folder, "ratings.csv", ["user_id", "item_id", "rating", "timestamp"], ",", skiprows=1)
+    raw = _read(folder, "movies.csv", ["item_id", "title", "genres"], ",", skiprows=1)
+    return events, _with_pipes(raw), None
+
+
+def _with_pipes(raw: pd.DataFrame) -> pd.DataFrame:
+    genres = raw["genres"].str.replace("|", ", ").replace("(no genres listed)", "")
+    return pd.concat([raw[["item_id"]], _split_year(raw["title"])], axis=1).assign(genres=genres)
+
+
+READERS: Mapping[str, Callable[[Path | zipfile.Path], Tables]] = {
+    "ml-100k": _ml_100k,
+    "ml-1m": _ml_1m,
+    "ml-20m": _ml_20m,
+}

@@ -1,0 +1,229 @@
+"""Who is asked what: training sequences, and the questions that validation and test put to a recommender."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recsys_cl.data.interactions import Interactions
+from recsys_cl.data.sequences import Sequences
+from recsys_cl.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Questions to a recommender: given this history, where do the targets rank?
+
+    Attributes:
+        user: ``(queries,)`` the user who asks; intervals and tests are clustered by it.
+        history: What the recommender sees, one sequence per query.
+        target: What happened next, one sequence per query.
+        candidates: ``(n,)`` the items to rank, or ``None`` for the full catalogue.
+    """
+
+    user: np.ndarray
+    history: Sequences
+    target: Sequences
+    candidates: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Queries:
+        return replace(self, user=self.user[rows], history=self.history[rows], target=self.target[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A protocol applied to a data set.
+
+    Attributes:
+        protocol: Its name, printed with every table.
+        data: The data set.
+        train: One sequence per user, empty for those who only test.
+        validation: Queries that choose hyperparameters and the epoch to stop at.
+        test: Queries that are looked at once.
+        seed: Seed of the tie order, and of the draw of cold items.
+    """
+
+    protocol: str
+    data: Interactions
+    train: Sequences
+    validation: Queries
+    test: Queries
+    seed: int
+
+    @property
+    def n_items(self) -> int:
+        """Number of items in the catalogue."""
+        return self.data.n_items
+
+    @property
+    def counts(self) -> np.ndarray:
+        """``(n_items,)`` number of training events of each item; 0 marks an item that is cold."""
+        _, positions = self.train.flat()
+        return np.bincount(self.train.items[positions], minlength=self.n_items)
+
+
+def leave_last_n(data: Interactions, n: int = 10, *, seed: int = 0) -> Split:
+    """Hold out each user's last ``n`` events and predict each from everything before it.
+
+    The ``n`` events before those validate. A user with fewer than ``3 n`` events tests on at most all but
+    one of them, and half of the remainder, rounded down, validates.
+
+    Args:
+        data: The data set.
+        n: Events held out per user.
+        seed: Seed of the order within ties.
+
+    Raises:
+        InputError: If a user has a single event.
+
+    See: chapter 2.
+    """
+    if n < 1:
+        raise InputError(f"n={n} events to leave out; give 1 or more")
+    full = data.sequences(seed=seed)
+    single = np.flatnonzero(full.lengths == 1)
+    if len(single):
+        raise InputError(
+            f"user_id {data.user_ids[single[0]]!r} has one interaction ({len(single)} such users): nothing is left "
+            "to predict it from; drop them with --min-events 2, in Python data.filter(min_events=2)"
+        )
+    n_test = np.minimum(n, full.lengths - 1)
+    n_validation = np.minimum(n, (full.lengths - n_test) // 2)
+    cut_test = full.stop - n_test
+    cut_validation = cut_test - n_validation
+    return Split(
+        protocol="leave-one-out" if n == 1 else f"leave-last-{n}",
+        data=data,
+        train=replace(full, stop=cut_validation),
+        validation=_rolling(full, cut_validation, cut_test),
+        test=_rolling(full, cut_test, full.stop),
+        seed=seed,
+    )
+
+
+def leave_one_out(data: Interactions, *, seed: int = 0) -> Split:
+    """The last event of each user tests, the last but one validates: :func:`leave_last_n` with ``n=1``."""
+    return leave_last_n(data, 1, seed=seed)
+
+
+def temporal_split(data: Interactions, *, test: float = 0.1, validation: float = 0.1, seed: int = 0) -> Split:
+    """Cut time once for everybody: no user's training sees another user's future.
+
+    A query is a user with events on both sides of a cut: everything before it is the history, everything
+    after it (up to the next cut) the targets.
+
+    Args:
+        data: The data set.
+        test: Share of the events after the last cut.
+        validation: Share of the events between the two cuts.
+        seed: Seed of the order within ties.
+
+    Raises:
+        InputError: If the shares leave nothing to train on, or nobody has events on both sides of a cut.
+
+    See: chapter 2.
+    """
+    if not (test > 0 and validation > 0 and test + validation < 1):
+        raise InputError(f"test={test}, validation={validation}: give positive shares with a sum below 1")
+    full = data.sequences(seed=seed)
+    _, positions = full.flat()
+    times = full.times[positions]
+    first, second = np.quantile(times, [1 - test - validation, 1 - test])
+    rows, _ = full.flat()
+    cut_validation = full.start + np.bincount(rows[times < first], minlength=len(full))
+    cut_test = full.start + np.bincount(rows[times < second], minlength=len(full))
+    split = Split(
+        protocol="temporal",
+        data=data,
+        train=replace(full, stop=cut_validation),
+        validation=_whole(full, cut_validation, cut_test),
+        test=_whole(full, cut_test, full.stop),
+        seed=seed,
+    )
+    for name in ("validation", "test"):
+        if len(getattr(split, name)) == 0:
+            raise InputError(
+                f"no user of {data.name} has events on both sides of the {name} cut; use another split"
+            )
+    return split
+
+
+def cold_item_split(data: Interactions, *, share: float = 0.1, seed: int = 0) -> Split:
+    """Keep a seeded share of the items out of training, and ask for them by content alone.
+
+    A second share, equally unseen, validates. A query is a user with events on unseen items: the history
+    is all of the user's warm items, the targets the unseen ones, the candidates all unseen items.
+
+    Args:
+        data: The data set.
+        share: Share of the items that have interactions, for test and for validation each.
+        seed: Seed of the draw, and of the order within ties.
+
+    Raises:
+        InputError: If the share leaves no unseen or no warm item.
+
+    See: chapter 5.
+    """
+    full = data.sequences(seed=seed)
+    known = np.unique(data.item)
+    n_cold = round(share * len(known))
+    if not 0 < 2 * n_cold < len(known):
+        raise InputError(
+            f"share={share} makes {n_cold} of {len(known)} items cold, twice; give a share in (0, 0.5)"
+        )
+    drawn = np.random.default_rng(seed).permutation(known)
+    kind = np.zeros(data.n_items, dtype=np.int64)  # 0 warm, 1 test, 2 validation
+    kind[drawn[:n_cold]] = 1
+    kind[drawn[n_cold : 2 * n_cold]] = 2
+    warm = _only(full, kind == 0)
+    return Split(
+        protocol="cold-items",
+        data=data,
+        train=warm,
+        validation=_unseen(warm, _only(full, kind == 2), np.flatnonzero(kind == 2)),
+        test=_unseen(warm, _only(full, kind == 1), np.flatnonzero(kind == 1)),
+        seed=seed,
+    )
+
+
+def _rolling(full: Sequences, first: np.ndarray, stop: np.ndarray) -> Queries:
+    """One query per event in ``[first, stop)``, with everything before the event as its history."""
+    user = np.repeat(np.arange(len(full)), stop - first)
+    event = replace(full, start=first, stop=stop).flat()[1]
+    users = full[user]
+    return Queries(
+        user, history=replace(users, stop=event), target=replace(users, start=event, stop=event + 1)
+    )
+
+
+def _whole(full: Sequences, first: np.ndarray, stop: np.ndarray) -> Queries:
+    """One query per user who has events on both sides of ``first``."""
+    user = np.flatnonzero((first > full.start) & (stop > first))
+    history, target = replace(full, stop=first), replace(full, start=first, stop=stop)
+    return Queries(user, history=history[user], target=target[user])
+
+
+def _only(full: Sequences, wanted: np.ndarray) -> Sequences:
+    """The same users with those events whose item is wanted."""
+    rows, positions = full.flat()
+    keep = wanted[full.items[positions]]
+    kept = positions[keep]
+    stop = np.cumsum(np.bincount(rows[keep], minlength=len(full)))
+    return replace(
+        full,
+        items=full.items[kept],
+        times=full.times[kept],
+        ratings=full.ratings[kept],
+        weights=full.weights[kept],
+        start=np.concatenate([[0], stop[:-1]]),
+        stop=stop,
+    )
+
+
+def _unseen(warm: Sequences, cold: Sequences, candidates: np.ndarray) -> Queries:
+    user = np.flatnonzero((warm.lengths > 0) & (cold.lengths > 0))
+    return Queries(user, history=warm[user], target=cold[user], candidates=candidates)

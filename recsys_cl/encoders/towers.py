@@ -1,0 +1,161 @@
+"""Item and user towers: from ids, texts and histories to vectors that can be compared."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys_cl.errors import InputError
+
+UserTowerName = Literal["attention", "mean", "mlp"]
+
+
+class ItemTower(nn.Module):
+    r"""Item vector = projected text embedding + id embedding, each optional.
+
+    .. math:: v_i = W t_i + z_i\, e_i
+
+    with the language model's embedding :math:`t_i` untouched. :math:`z_i` is 0 for an item without training
+    events, whose id vector nobody has taught anything, and for ids dropped in training: both leave the text.
+
+    Args:
+        warm: ``(n_items,)`` whether an item has training events.
+        text: ``(n_items, text_dim)`` text embeddings, centred and normalised, or ``None``.
+        dim: Dimension of the vectors.
+        ids: Whether there is an id embedding.
+
+    Raises:
+        InputError: If there is neither text nor id.
+
+    See: chapter 5.
+    """
+
+    def __init__(self, warm: Tensor, text: Tensor | None, *, dim: int, ids: bool) -> None:
+        super().__init__()
+        if text is None and not ids:
+            raise InputError("an item tower without text and without ids has nothing to say; switch one of them on")
+        self.register_buffer("warm", warm.float())
+        self.register_buffer("text", text)
+        self.ids = nn.Embedding(len(warm), dim) if ids else None
+        if self.ids is not None:
+            nn.init.normal_(self.ids.weight, std=0.05)
+        self.project = nn.Linear(text.shape[1], dim, bias=False) if text is not None else None
+        if self.project is not None:
+            with torch.no_grad():
+                self.project.weight.copy_(principal_directions(text, dim))
+
+    def forward(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
+        """Vectors of items.
+
+        Args:
+            items: ``(...)`` item numbers.
+            keep_id: ``(...)`` false where the id is to be ignored; by default all are kept.
+
+        Returns:
+            ``(..., dim)``, not normalised.
+        """
+        parts = []
+        if self.project is not None:
+            parts.append(self.project(self.text[items]))  # (..., d)
+        if self.ids is not None:
+            known = self.warm[items] if keep_id is None else self.warm[items] * keep_id  # (...)
+            parts.append(self.ids(items) * known[..., None])  # (..., d)
+        return torch.stack(parts).sum(0)  # (..., d)
+
+
+def principal_directions(vectors: Tensor, dim: int) -> Tensor:
+    """The ``dim`` leading principal directions as a projection; rotation and zero padding if ``dim`` is larger.
+
+    Distances and cosines survive as well as ``dim`` directions allow, so that training starts from what the
+    language model knows and not from noise.
+
+    Args:
+        vectors: ``(n, width)``.
+        dim: Rows of the projection.
+
+    Returns:
+        ``(dim, width)``
+    """
+    right = torch.linalg.svd(vectors.double(), full_matrices=True).Vh if len(vectors) < 5_000 else _gram_basis(vectors)
+    kept = right[:dim].float()  # (min(d, w), w)
+    return F.pad(kept, (0, 0, 0, dim - len(kept)))  # (d, w)
+
+
+def _gram_basis(vectors: Tensor) -> Tensor:
+    values = vectors.double()
+    return torch.linalg.eigh(values.T @ values).eigenvectors.flip(1).T
+
+
+class MeanPooling(nn.Module):
+    """User vector = mean of the history's item vectors: no parameters, no order."""
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """Pool ``(batch, length, dim)`` under ``mask`` ``(batch, length)``; an empty history gives zeros."""
+        count = mask.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
+        return (vectors * mask[..., None]).sum(1) / count  # (B, d)
+
+
+class AttentionPooling(nn.Module):
+    r"""User vector = attention over the recent history, with a learned bias by recency.
+
+    .. math:: a_k = \operatorname{softmax}_k (w^\top v_k + b_k), \qquad u = W \sum_k a_k v_k
+
+    where k = 0 is the latest event. :math:`b_k` starts at :math:`-0.1\,k`, :math:`W` at the identity.
+
+    Args:
+        dim: Dimension of the vectors.
+        length: Longest history.
+
+    See: chapter 5.
+    """
+
+    def __init__(self, dim: int, length: int) -> None:
+        super().__init__()
+        self.content = nn.Linear(dim, 1, bias=False)
+        self.recency = nn.Parameter(-0.1 * torch.arange(length - 1, -1, -1.0))
+        self.out = nn.Linear(dim, dim)
+        nn.init.zeros_(self.content.weight)
+        nn.init.eye_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """Pool ``(batch, length, dim)`` under ``mask`` ``(batch, length)``; an empty history gives the bias."""
+        logits = self.content(vectors).squeeze(-1) + self.recency  # (B, L)
+        lowest = torch.finfo(logits.dtype).min
+        weights = logits.masked_fill(~mask, lowest).softmax(1) * mask  # (B, L)
+        return self.out((weights[:, None] @ vectors).squeeze(1))  # (B, d)
+
+
+class BehaviourMLP(nn.Module):
+    r"""User vector = MLP over normalised behaviour counts and user attributes.
+
+    .. math:: u = W_2 \operatorname{ReLU}\Big(W_1 \frac{x}{\lVert x \rVert_1} + A\,a + b\Big)
+
+    with :math:`x` the counts over the catalogue. :math:`W_1 x` is a sum of columns, so the counts are never
+    written out. The first layer is one vector per item, so unseen items in a history say nothing.
+
+    Args:
+        n_items: Size of the catalogue.
+        n_attributes: Width of the user attributes, 0 for none.
+        dim: Dimension of the user vector.
+        hidden: Width of the hidden layer.
+
+    See: chapter 5.
+    """
+
+    def __init__(self, n_items: int, n_attributes: int, *, dim: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.counts = nn.Embedding(n_items, hidden)
+        nn.init.normal_(self.counts.weight, std=0.05)
+        self.attributes = nn.Linear(n_attributes, hidden) if n_attributes else None
+        self.out = nn.Sequential(nn.ReLU(), nn.Linear(hidden, dim))
+
+    def forward(self, items: Tensor, mask: Tensor, attributes: Tensor | None) -> Tensor:
+        """User vectors ``(batch, dim)`` from ``items`` and ``mask`` ``(batch, length)``, ``attributes`` ``(batch, a)``."""
+        hidden = MeanPooling()(self.counts(items), mask)  # (B, h)
+        if self.attributes is not None:
+            hidden = hidden + self.attributes(attributes)  # (B, h)
+        return self.out(hidden)  # (B, d)

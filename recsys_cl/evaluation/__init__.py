@@ -1,0 +1,25 @@
+"""Honest measurement: full ranking, metrics, intervals and tests."""
+
+from recsys_cl.evaluation.evaluate import Evaluation, compare, evaluate, evaluate_unseen, pool
+from recsys_cl.evaluation.metrics import METRICS, metrics_of, rank_metrics
+from recsys_cl.evaluation.ranking import Ranks, Scorer, rank_targets, top_items
+from recsys_cl.evaluation.significance import PairedTest, bootstrap_interval, holm, paired_test
+
+__all__ = [
+    "METRICS",
+    "Evaluation",
+    "PairedTest",
+    "Ranks",
+    "Scorer",
+    "bootstrap_interval",
+    "compare",
+    "evaluate",
+    "evaluate_unseen",
+    "holm",
+    "metrics_of",
+    "paired_test",
+    "pool",
+    "rank_metrics",
+    "rank_targets",
+    "top_items",
+]

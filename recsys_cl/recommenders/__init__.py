@@ -1,0 +1,77 @@
+"""Everything that recommends, under the names that tables and the command line use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from recsys_cl.errors import InputError
+from recsys_cl.recommenders.base import Recommender, read_config
+from recsys_cl.recommenders.baselines import EASE, IALS, Chance, ItemKNN, Popularity
+from recsys_cl.recommenders.content import LanguageContent, TextRidge, TfidfContent
+from recsys_cl.recommenders.two_tower import TwoTower
+
+MODELS: Mapping[str, Callable[..., Recommender]] = {
+    "random": Chance,
+    "popularity": Popularity,
+    "item-knn": ItemKNN,
+    "ease": EASE,
+    "ease-recency": partial(EASE, l2=1000.0, decay=0.8),
+    "ials": IALS,
+    "tfidf": TfidfContent,
+    "minilm": LanguageContent,
+    "minilm-raw": partial(LanguageContent, centre=False),
+    "ridge": TextRidge,
+    "two-tower": TwoTower,
+    "two-tower-id": partial(TwoTower, model=""),
+    "two-tower-text": partial(TwoTower, ids=False),
+}
+"""Name to a factory that takes hyperparameters as keywords."""
+
+
+def create(name: str, **hyperparameters: object) -> Recommender:
+    """Make an untrained recommender by name.
+
+    Raises:
+        InputError: If the name or a hyperparameter is unknown.
+    """
+    if name not in MODELS:
+        close = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"unknown model {name!r}{hint} (valid names are {', '.join(MODELS)})")
+    try:
+        return MODELS[name](**hyperparameters)
+    except TypeError as error:
+        raise InputError(f"model {name!r}: {error}") from error
+
+
+def load_recommender(folder: str | Path) -> Recommender:
+    """Read a saved recommender of whatever class.
+
+    Raises:
+        InputError: If the folder holds none.
+    """
+    name = read_config(Path(folder))["recommender"]
+    classes = {cls.__name__: cls for cls in Recommender.__subclasses__()}
+    if name not in classes:
+        raise InputError(f"{str(folder)!r} holds a {name!r}, unknown to this version ({', '.join(classes)} are known)")
+    return classes[name].load(folder)
+
+
+__all__ = [
+    "EASE",
+    "IALS",
+    "MODELS",
+    "Chance",
+    "ItemKNN",
+    "LanguageContent",
+    "Popularity",
+    "Recommender",
+    "TextRidge",
+    "TfidfContent",
+    "TwoTower",
+    "create",
+    "load_recommender",
+]

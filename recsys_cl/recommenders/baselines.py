@@ -1,0 +1,183 @@
+"""Recommenders that need no gradient: the level that anything trained has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from implicit.cpu.als import AlternatingLeastSquares
+from torch import Tensor
+
+from recsys_cl.data import Sequences, Split
+from recsys_cl.errors import InputError
+from recsys_cl.recommenders.base import Recommender
+
+DENSE_ITEMS = 40_000
+
+
+@dataclass
+class Chance(Recommender):
+    """The same score for every item; ties are neutral, so this is the level of chance."""
+
+    def fit(self, split: Split) -> Self:
+        """Learn nothing but the size of the catalogue."""
+        self.items, self.state = split.data.items, {"scores": torch.zeros(split.n_items)}
+        return self
+
+    def score(self, histories: Sequences) -> Tensor:
+        """Zeros, ``(batch, n_items)``."""
+        return self.state["scores"].repeat(len(histories), 1)
+
+
+@dataclass
+class Popularity(Recommender):
+    """Every item by the total weight of its training events, the same list for everybody."""
+
+    def fit(self, split: Split) -> Self:
+        """Sum the event weights of each item."""
+        counts = split.train.matrix(split.n_items).sum(0)
+        self.items, self.state = split.data.items, {"scores": torch.as_tensor(np.asarray(counts).ravel()).float()}
+        return self
+
+    def score(self, histories: Sequences) -> Tensor:
+        """Popularity, ``(batch, n_items)``."""
+        return self.state["scores"].repeat(len(histories), 1)
+
+
+def _linear(histories: Sequences, weights: Tensor, decay: float) -> Tensor:
+    r"""Scores :math:`x B` of a linear item-to-item model, history entries weighted :math:`\gamma^k` by recency."""
+    history = histories.matrix(len(weights), decay=decay)  # (B, N) sparse
+    return torch.from_numpy(history @ weights.numpy())  # (B, N)
+
+
+@dataclass
+class ItemKNN(Recommender):
+    r"""Items that the same users had: cosine between item columns, the ``neighbours`` nearest kept.
+
+    .. math:: s_{ij} = \frac{x_i^\top x_j}{\lVert x_i \rVert \lVert x_j \rVert + \text{shrink}}
+
+    Attributes:
+        neighbours: Neighbours kept per item.
+        shrink: Pulls similarities that rest on few users towards zero.
+        decay: Weight of the k-th latest history item is ``decay ** k``.
+
+    References:
+        Sarwar et al. (2001), https://doi.org/10.1145/371920.372071.
+    """
+
+    neighbours: int = 100
+    shrink: float = 10.0
+    decay: float = 1.0
+
+    def fit(self, split: Split) -> Self:
+        """Count co-occurrences and keep the nearest items."""
+        _fits_in_memory(split.n_items)
+        users = split.train.matrix(split.n_items)  # (U, N) sparse
+        together = torch.from_numpy((users.T @ users).toarray())  # (N, N)
+        norm = together.diagonal().sqrt()  # (N,)
+        similarity = together / (norm[:, None] * norm + self.shrink)  # (N, N)
+        similarity.fill_diagonal_(0)
+        least = similarity.topk(min(self.neighbours, split.n_items), dim=0).values[-1]  # (N,) per target item
+        similarity[similarity < least] = 0
+        self.items, self.state = split.data.items, {"similarity": similarity}
+        return self
+
+    def score(self, histories: Sequences) -> Tensor:
+        """Summed similarity to the history, ``(batch, n_items)``."""
+        return _linear(histories, self.state["similarity"], self.decay)
+
+
+@dataclass
+class EASE(Recommender):
+    r"""Embarrassingly shallow autoencoder: the linear item-to-item model in closed form.
+
+    .. math:: \min_B \lVert X - X B \rVert_F^2 + \lambda \lVert B \rVert_F^2,\ \operatorname{diag} B = 0
+        \;\Rightarrow\; B_{ij} = -P_{ij} / P_{jj},\ P = (X^\top X + \lambda I)^{-1}
+
+    Attributes:
+        l2: :math:`\lambda`.
+        decay: Weight of the k-th latest history item at prediction is ``decay ** k``; 1 ignores the order.
+
+    References:
+        Steck (2019), https://doi.org/10.1145/3308558.3313710.
+
+    See: chapter 2.
+    """
+
+    l2: float = 100.0
+    decay: float = 1.0
+
+    def fit(self, split: Split) -> Self:
+        """Invert the regularised co-occurrence matrix."""
+        _fits_in_memory(split.n_items)
+        users = split.train.matrix(split.n_items)  # (U, N) sparse
+        gram = torch.from_numpy((users.T @ users).toarray()).double()  # (N, N)
+        gram.diagonal().add_(self.l2)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))  # (N, N)
+        weights = -inverse / inverse.diagonal()  # (N, N)
+        weights.fill_diagonal_(0)
+        self.items, self.state = split.data.items, {"weights": weights.float()}
+        return self
+
+    def score(self, histories: Sequences) -> Tensor:
+        """Linear reconstruction of the history, ``(batch, n_items)``."""
+        return _linear(histories, self.state["weights"], self.decay)
+
+
+@dataclass
+class IALS(Recommender):
+    r"""Implicit-feedback matrix factorisation; a newcomer's factors are solved for, not trained.
+
+    .. math:: \min_{p, q} \sum_{u,i} c_{ui} (x_{ui} - p_u^\top q_i)^2 + \lambda (\lVert p \rVert^2 + \lVert q \rVert^2),
+        \quad c_{ui} = 1 + \alpha w_{ui}
+
+    Attributes:
+        factors: Dimension of the factors.
+        alpha: :math:`\alpha`, confidence of an event.
+        l2: :math:`\lambda`.
+        iterations: Alternations.
+        seed: Seed of the initial factors.
+
+    References:
+        Hu, Koren and Volinsky (2008), https://doi.org/10.1109/ICDM.2008.22.
+    """
+
+    factors: int = 64
+    alpha: float = 10.0
+    l2: float = 0.01
+    iterations: int = 15
+    seed: int = 0
+
+    def fit(self, split: Split) -> Self:
+        """Alternate least squares with ``implicit``."""
+        solver = self._solver()
+        solver.fit(split.train.matrix(split.n_items), show_progress=False)
+        self.items, self.state = split.data.items, {"item_factors": torch.from_numpy(solver.item_factors)}
+        return self
+
+    def score(self, histories: Sequences) -> Tensor:
+        """Fold the histories in and multiply, ``(batch, n_items)``."""
+        solver = self._solver()
+        solver.item_factors = self.state["item_factors"].numpy()
+        history = sp.csr_matrix(histories.matrix(len(solver.item_factors)))  # (B, N) sparse
+        users = solver.recalculate_user(np.arange(len(histories)), history)  # (B, d)
+        return torch.from_numpy(users @ solver.item_factors.T)  # (B, N)
+
+    def _solver(self) -> AlternatingLeastSquares:
+        return AlternatingLeastSquares(
+            factors=self.factors,
+            alpha=self.alpha,
+            regularization=self.l2,
+            iterations=self.iterations,
+            random_state=self.seed,
+        )
+
+
+def _fits_in_memory(n_items: int) -> None:
+    if n_items > DENSE_ITEMS:
+        raise InputError(
+            f"an item-to-item matrix over {n_items} items needs {n_items**2 * 4 / 2**30:.0f} GiB; use ials or two-tower"
+        )

@@ -1,0 +1,122 @@
+"""Recommenders that know the items' texts only: what a cold item can be judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from sklearn.feature_extraction.text import TfidfVectorizer
+from torch import Tensor
+
+from recsys_cl.data import Sequences, Split
+from recsys_cl.encoders.language import LanguageEncoder
+from recsys_cl.recommenders.base import Recommender
+
+
+@dataclass
+class TfidfContent(Recommender):
+    """Mean TF-IDF vector of the history against the items' (dot product of normalised vectors)."""
+
+    reads_text: ClassVar[bool] = True
+
+    def fit(self, split: Split) -> Self:
+        """Count words; no behaviour is used."""
+        self.items, self.state = split.data.items, {}
+        return self
+
+    def score(self, histories: Sequences) -> Tensor:
+        """Mean similarity to the history's texts, ``(batch, n_items)``."""
+        _, vectors = self._vectors()
+        profile = histories.matrix(vectors.shape[0]) @ vectors  # (B, V) sparse
+        return torch.from_numpy((profile @ vectors.T).toarray()).float()  # (B, N)
+
+    def score_text(self, text: str) -> Tensor:
+        """Similarity of the sentence to the items' texts, ``(1, n_items)``."""
+        vectorizer, vectors = self._vectors()
+        return torch.from_numpy((vectorizer.transform([text]) @ vectors.T).toarray()).float()  # (1, N)
+
+    def _vectors(self) -> tuple[TfidfVectorizer, sp.csr_matrix]:
+        """Vectorizer and ``(n_items, vocabulary)`` vectors: a function of the texts, so nothing to store."""
+        if not hasattr(self, "_cached"):
+            vectorizer = TfidfVectorizer(sublinear_tf=True)
+            self._cached = vectorizer, vectorizer.fit_transform(list(self.items["text"]))
+        return self._cached
+
+
+@dataclass
+class LanguageContent(Recommender):
+    """Zero-shot language model: the mean embedding of the history against the items'.
+
+    Attributes:
+        model: Language model (see :class:`~recsys_cl.encoders.language.LanguageEncoder`).
+        centre: Subtract the catalogue's mean embedding before normalising. Sentence embeddings share a
+            large common direction; without it the differences that matter come through.
+
+    See: chapter 3.
+    """
+
+    reads_text: ClassVar[bool] = True
+
+    model: str = "minilm"
+    centre: bool = True
+
+    def fit(self, split: Split) -> Self:
+        """Encode the catalogue; no behaviour is used."""
+        self.items = split.data.items
+        embeddings = LanguageEncoder(self.model).encode(split.data.texts)  # (N, d)
+        mean = embeddings.mean(0) if self.centre else torch.zeros(embeddings.shape[1])  # (d,)
+        self.state = {"mean": mean, "vectors": F.normalize(embeddings - mean, dim=1)}  # (d,), (N, d)
+        return self
+
+    def score(self, histories: Sequences) -> Tensor:
+        """Mean cosine similarity to the history, ``(batch, n_items)``."""
+        vectors = self.state["vectors"]  # (N, d)
+        profile = torch.from_numpy(histories.matrix(len(vectors)) @ vectors.numpy())  # (B, d)
+        return F.normalize(profile, dim=1) @ vectors.T  # (B, N)
+
+    def score_text(self, text: str) -> Tensor:
+        """Cosine similarity of the sentence to the items, ``(1, n_items)``."""
+        query = LanguageEncoder(self.model, cache=False).encode([text]) - self.state["mean"]  # (1, d)
+        return F.normalize(query, dim=1) @ self.state["vectors"].T  # (1, N)
+
+
+@dataclass
+class TextRidge(Recommender):
+    r"""Ridge regression from the items' embeddings to each user's behaviour.
+
+    For a user with history :math:`x \in \{0, 1\}^N` and embeddings :math:`E` of the items seen in training,
+
+    .. math:: w_x = \arg\min_w \lVert E w - x \rVert^2 + \lambda \lVert w \rVert^2
+        = (E^\top E + \lambda I)^{-1} E^\top x, \qquad s_i = e_i^\top w_x .
+
+    So it is the zero-shot profile :math:`E^\top x` in another metric: directions in which the catalogue
+    varies a lot count less. That is whitening, with :math:`\lambda` deciding how much of it.
+
+    Attributes:
+        model: Language model.
+        l2: :math:`\lambda`.
+
+    See: chapter 5.
+    """
+
+    model: str = "minilm"
+    l2: float = 30.0
+
+    def fit(self, split: Split) -> Self:
+        """Solve for the map from a history to its weights."""
+        self.items = split.data.items
+        embeddings = LanguageEncoder(self.model).encode(split.data.texts)  # (N, d)
+        centred = F.normalize(embeddings - embeddings.mean(0), dim=1)  # (N, d)
+        warm = centred * torch.from_numpy(split.counts > 0)[:, None]  # (N, d) zero rows for unseen items
+        gram = warm.T @ warm + self.l2 * torch.eye(warm.shape[1])  # (d, d)
+        self.state = {"fold_in": torch.linalg.solve(gram, warm.T).T.contiguous(), "vectors": centred}  # (N, d) both
+        return self
+
+    def score(self, histories: Sequences) -> Tensor:
+        """Regression's prediction for every item, ``(batch, n_items)``."""
+        fold_in, vectors = self.state["fold_in"], self.state["vectors"]  # (N, d) both
+        weights = torch.from_numpy(histories.matrix(len(vectors)) @ fold_in.numpy())  # (B, d)
+        return weights @ vectors.T  # (B, N)

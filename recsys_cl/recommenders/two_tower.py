@@ -1,0 +1,246 @@
+"""Two towers: a vector per user history, a vector per item, trained to meet by InfoNCE."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import set_seed
+
+from recsys_cl.data import PAD, Sequences, Split
+from recsys_cl.encoders.language import LanguageEncoder
+from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling, UserTowerName
+from recsys_cl.errors import InputError
+from recsys_cl.evaluation import evaluate
+from recsys_cl.objectives.contrastive import info_nce_loss
+from recsys_cl.objectives.negatives import in_batch_log_q
+from recsys_cl.recommenders.base import Recommender
+from recsys_cl.training.examples import NextItemExamples
+from recsys_cl.training.trainer import TrainingConfig, TrainingReport, train
+
+Similarity = Literal["cosine", "dot"]
+
+HOTTEST = 0.01
+"""Lowest temperature that training may reach: logits of cosines then stay within ±100."""
+
+
+class TwoTowerModel(nn.Module):
+    r"""Towers, temperature and loss.
+
+    .. math:: s_{ui} = \frac{u^\top v_i}{\tau},\qquad u, v_i\ \text{normalised for cosine}
+
+    Args:
+        items: Item tower.
+        user: User tower.
+        log_q: ``(n_items,)`` logQ correction, or ``None`` to go without.
+        similarity: ``"cosine"`` or ``"dot"``.
+        temperature: Where :math:`\tau` starts; it is learned.
+        dropout: Dropout on the history's item vectors.
+
+    See: chapter 5.
+    """
+
+    def __init__(
+        self,
+        items: ItemTower,
+        user: AttentionPooling | MeanPooling | BehaviourMLP,
+        *,
+        log_q: Tensor | None,
+        similarity: Similarity,
+        temperature: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.items, self.user = items, user
+        self.register_buffer("log_q", log_q)
+        self.similarity = similarity
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def temperature(self) -> Tensor:
+        """The learned temperature, a scalar."""
+        return (-self.log_scale).exp().clamp(min=HOTTEST)
+
+    def embed_items(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
+        """Vectors to be compared, ``(n, dim)``."""
+        vectors = self.items(items, keep_id)  # (n, d)
+        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
+
+    def embed_users(
+        self, history: Tensor, attributes: Tensor | None = None, keep_id: Tensor | None = None
+    ) -> Tensor:
+        """Vectors of histories ``(batch, length)`` with ``PAD`` in empty places: ``(batch, dim)``."""
+        mask = history != PAD  # (B, L)
+        items = history.clamp(min=0)  # (B, L)
+        if isinstance(self.user, BehaviourMLP):
+            vectors = self.user(items, mask, attributes)  # (B, d)
+        else:
+            keep = None if keep_id is None else keep_id[items]  # (B, L)
+            vectors = self.user(self.dropout(self.items(items, keep)), mask)  # (B, d)
+        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
+
+    def forward(
+        self, history: Tensor, target: Tensor, known: Tensor, keep_id: Tensor, attributes: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """InfoNCE of a collated batch (see :class:`~recsys_cl.training.examples.NextItemExamples`)."""
+        users = self.embed_users(history, attributes, keep_id)  # (B, d)
+        items = self.embed_items(target, keep_id[target])  # (B, d)
+        log_q = None if self.log_q is None else self.log_q[target]  # (B,)
+        return {"loss": info_nce_loss(users, items, temperature=self.temperature, mask=known, log_q=log_q)}
+
+
+@dataclass
+class TwoTower(Recommender):
+    """Two towers on ids, texts or both.
+
+    Attributes:
+        ids: Whether items have an id embedding.
+        model: Language model for the items' texts, ``""`` for none.
+        user_tower: ``"attention"`` over the recent history, ``"mean"`` of it, or ``"mlp"`` over behaviour
+            counts and user attributes.
+        dim: Dimension of the vectors.
+        length: Longest history.
+        similarity: ``"cosine"`` or ``"dot"``.
+        temperature: Where the temperature starts.
+        log_q: Whether in-batch negatives are corrected for their popularity.
+        dropout: Dropout on the history's item vectors.
+        id_dropout: Share of the items whose ids a batch does not see.
+        event_dropout: Share of the history's events left out of an example.
+        epochs: At most this many passes.
+        batch_size: Examples per step.
+        learning_rate: Peak learning rate.
+        weight_decay: Decoupled weight decay.
+        patience: Epochs without a better validation NDCG@10 before training stops.
+        seed: Seed of weights, order, dropout and augmentations.
+
+    See: chapter 5.
+    """
+
+    reads_text: ClassVar[bool] = True
+    trained: ClassVar[bool] = True
+
+    ids: bool = True
+    model: str = "minilm"
+    user_tower: UserTowerName = "attention"
+    dim: int = 64
+    length: int = 50
+    similarity: Similarity = "cosine"
+    temperature: float = 0.1
+    log_q: bool = True
+    dropout: float = 0.2
+    id_dropout: float = 0.0
+    event_dropout: float = 0.0
+    epochs: int = 10
+    batch_size: int = 512
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.0
+    patience: int = 2
+    seed: int = 0
+
+    def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
+        """Train on ``split.train``, stop by NDCG@10 on ``split.validation``.
+
+        Args:
+            split: The data.
+            folder: Where checkpoints, logs and ``run.json`` go; by default nowhere that stays.
+            resume: Go on from the newest intact checkpoint in ``folder``.
+
+        Raises:
+            InputError: If a setting is not valid, there is nothing to train on, or nothing to resume.
+        """
+        set_seed(self.seed)
+        self.items = split.data.items
+        embeddings = LanguageEncoder(self.model).encode(split.data.texts) if self.model else None  # (N, t)
+        mean = None if embeddings is None else embeddings.mean(0)  # (t,)
+        text = None if embeddings is None else F.normalize(embeddings - mean, dim=1)  # (N, t)
+        counts = torch.from_numpy(split.counts)  # (N,)
+        attributes = 0 if split.train.attributes is None else split.train.attributes.shape[1]
+        self.network = self._build(counts > 0, text, in_batch_log_q(counts) if self.log_q else None, attributes)
+        examples = NextItemExamples(
+            split.train,
+            split.n_items,
+            length=self.length,
+            id_dropout=self.id_dropout,
+            event_dropout=self.event_dropout,
+            seed=self.seed,
+        )
+        self.report: TrainingReport = train(
+            self.network,
+            examples,
+            validate=lambda: {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10")},
+            config=self._training(),
+            folder=folder,
+            resume=resume,
+        )
+        self.network.cpu().eval()
+        self.state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if mean is not None:
+            self.state["text_mean"] = mean
+        return self
+
+    @torch.no_grad()
+    def score(self, histories: Sequences) -> Tensor:
+        """Similarity of each history to every item, ``(batch, n_items)``."""
+        network = self._restored()
+        device = network.log_scale.device
+        attributes = None if histories.attributes is None else torch.from_numpy(histories.attributes).to(device)
+        users = network.embed_users(torch.from_numpy(histories.recent(self.length)).to(device), attributes)  # (B, d)
+        everything = torch.arange(len(network.items.warm), device=device)  # (N,)
+        return users @ network.embed_items(everything).T  # (B, N)
+
+    @torch.no_grad()
+    def score_text(self, text: str) -> Tensor:
+        """Score the catalogue as if the sentence were the text of the only item in the history: ``(1, n_items)``."""
+        network = self._restored()
+        if network.items.project is None or isinstance(network.user, BehaviourMLP):
+            raise InputError("this two-tower model does not read text; use one with text and attention or mean pooling")
+        embedding = LanguageEncoder(self.model, cache=False).encode([text]) - self.state["text_mean"]  # (1, t)
+        item = network.items.project(F.normalize(embedding, dim=1))[:, None]  # (1, 1, d)
+        length = self.length if isinstance(network.user, AttentionPooling) else 1
+        places = F.pad(item, (0, 0, length - 1, 0))  # (1, L, d)
+        user = network.user(places, torch.arange(length)[None] == length - 1)  # (1, d)
+        everything = torch.arange(len(network.items.warm))  # (N,)
+        return (F.normalize(user, dim=-1) if self.similarity == "cosine" else user) @ network.embed_items(everything).T
+
+    def _training(self) -> TrainingConfig:
+        return TrainingConfig(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            patience=self.patience,
+            seed=self.seed,
+        )
+
+    def _build(self, warm: Tensor, text: Tensor | None, log_q: Tensor | None, n_attributes: int) -> TwoTowerModel:
+        towers = {
+            "attention": lambda: AttentionPooling(self.dim, self.length),
+            "mean": MeanPooling,
+            "mlp": lambda: BehaviourMLP(len(warm), n_attributes, dim=self.dim),
+        }
+        if self.user_tower not in towers:
+            raise InputError(f"unknown user tower {self.user_tower!r}; valid names are {', '.join(towers)}")
+        return TwoTowerModel(
+            ItemTower(warm, text, dim=self.dim, ids=self.ids),
+            towers[self.user_tower](),
+            log_q=log_q,
+            similarity=self.similarity,
+            temperature=self.temperature,
+            dropout=self.dropout,
+        )
+
+    def _restored(self) -> TwoTowerModel:
+        """The network; after :meth:`load`, rebuilt from the state."""
+        if not hasattr(self, "network"):
+            state = {name.removeprefix("network."): tensor for name, tensor in self.state.items() if name != "text_mean"}
+            attributes = state.get("user.attributes.weight", torch.zeros(0, 0)).shape[1]
+            self.network = self._build(state["items.warm"], state.get("items.text"), state.get("log_q"), attributes)
+            self.network.load_state_dict(state)
+            self.network.eval()
+        return self.network

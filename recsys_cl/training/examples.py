@@ -1,0 +1,114 @@
+"""Training examples of next-item models: what came before, and what came next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from recsys_cl.data import PAD, Sequences
+from recsys_cl.errors import InputError
+from recsys_cl.objectives.negatives import KnownPositives
+from recsys_cl.randomness import counter_uniform
+
+Key = tuple[int, int]
+"""Epoch and example: all that an example's randomness may depend on, beside the seed."""
+
+
+class EpochShuffle(Sampler[Key]):
+    """A fresh order every epoch, a function of (seed, epoch) and nothing else.
+
+    Args:
+        n_examples: Size of the data set.
+        seed: Seed of the orders.
+    """
+
+    def __init__(self, n_examples: int, *, seed: int) -> None:
+        self.n_examples, self.seed, self.epoch = n_examples, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of every epoch, after a resume too."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n_examples
+
+    def __iter__(self) -> Iterator[Key]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_examples)
+        return iter((self.epoch, int(example)) for example in order)
+
+
+class NextItemExamples(Dataset[Key]):
+    """Every training event that has a past, with up to ``length`` events of it.
+
+    Args:
+        train: Training sequences; row ``u`` is user ``u``.
+        n_items: Size of the catalogue.
+        length: Longest history.
+        id_dropout: Share of the items whose ids a batch does not see, as if they were new (DropoutNet,
+            Volkovs, Yu and Poutanen 2017).
+        event_dropout: Share of the history's events left out of an example.
+        seed: Seed of both.
+
+    Raises:
+        InputError: If no user has two training events.
+
+    See: chapter 5.
+    """
+
+    def __init__(
+        self,
+        train: Sequences,
+        n_items: int,
+        *,
+        length: int,
+        id_dropout: float = 0.0,
+        event_dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        rows, positions = train.flat()
+        has_past = positions > train.start[rows]
+        if not has_past.any():
+            raise InputError("no user has two training events, so nothing precedes anything; train on more data")
+        self.user, self.event = rows[has_past], positions[has_past]
+        self.train, self.n_items, self.length = train, n_items, length
+        self.id_dropout, self.event_dropout, self.seed = id_dropout, event_dropout, seed
+        self.known = KnownPositives(train, n_items)
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def __getitem__(self, key: Key) -> Key:
+        """The key itself: a batch is cut out of the log at once, in :meth:`collate`."""
+        return key
+
+    def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
+        """Build a batch.
+
+        Returns:
+            ``history`` ``(B, L)`` item numbers or ``PAD``, ``target`` ``(B,)``, ``keep_id`` ``(n_items,)`` false
+            for items whose id is hidden from the batch, ``known`` ``(B, B)`` true where a column's target is a
+            positive of the row's user, and ``attributes`` ``(B, a)`` where the data has them.
+        """
+        epoch, example = np.array(keys).T  # (B,) both
+        user, event = self.user[example], self.event[example]
+        past = replace(self.train[user], stop=event)
+        history = past.recent(self.length)  # (B, L)
+        if self.event_dropout:
+            chance = counter_uniform(self.seed, epoch[:, None], example[:, None], np.arange(self.length))  # (B, L)
+            history = np.where(chance < self.event_dropout, PAD, history)  # (B, L)
+        target = self.train.items[event]  # (B,)
+        hidden = counter_uniform(self.seed, epoch[0], example[0], np.arange(self.n_items)) < self.id_dropout  # (N,)
+        batch = {
+            "history": torch.from_numpy(history),
+            "target": torch.from_numpy(target),
+            "keep_id": torch.from_numpy(~hidden),
+            "known": torch.from_numpy(self.known.mask(user, target)),
+        }
+        if past.attributes is not None:
+            batch["attributes"] = torch.from_numpy(past.attributes)
+        return batch
