@@ -92,10 +92,10 @@ def _gram_basis(vectors: Tensor) -> Tensor:
 class MeanPooling(nn.Module):
     """User vector = mean of the history's item vectors: no parameters, no order."""
 
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """Pool ``(batch, length, dim)`` under ``mask`` ``(batch, length)``; an empty history gives zeros."""
-        count = mask.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
-        return (vectors * mask[..., None]).sum(1) / count  # (B, d)
+    def forward(self, vectors: Tensor, history: Tensor, mask: Tensor) -> Tensor:
+        """Pool rows of ``vectors`` as :class:`AttentionPooling` does; an empty history gives zeros."""
+        weights = mask / mask.sum(1, keepdim=True).clamp(min=1)  # (B, L)
+        return weighted_sum(vectors, history, weights)  # (B, d)
 
 
 class AttentionPooling(nn.Module):
@@ -121,12 +121,28 @@ class AttentionPooling(nn.Module):
         nn.init.eye_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """Pool ``(batch, length, dim)`` under ``mask`` ``(batch, length)``; an empty history gives the bias."""
-        logits = self.content(vectors).squeeze(-1) + self.recency  # (B, L)
-        lowest = torch.finfo(logits.dtype).min
-        weights = logits.masked_fill(~mask, lowest).softmax(1) * mask  # (B, L)
-        return self.out((weights[:, None] @ vectors).squeeze(1))  # (B, d)
+    def weights(self, vectors: Tensor, history: Tensor, mask: Tensor) -> Tensor:
+        """Attention weights :math:`a`, ``(batch, length)``: each row sums to 1, or to 0 if it is empty."""
+        logits = self.content(vectors).squeeze(-1)[history] + self.recency  # (B, L)
+        return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(1) * mask  # (B, L)
+
+    def forward(self, vectors: Tensor, history: Tensor, mask: Tensor) -> Tensor:
+        """Pool.
+
+        Args:
+            vectors: ``(n, dim)`` item vectors.
+            history: ``(batch, length)`` rows of ``vectors``, oldest first.
+            mask: ``(batch, length)`` false in empty places.
+
+        Returns:
+            ``(batch, dim)``; an empty history gives the bias of :math:`W`.
+        """
+        return self.out(weighted_sum(vectors, history, self.weights(vectors, history, mask)))  # (B, d)
+
+
+def weighted_sum(vectors: Tensor, history: Tensor, weights: Tensor) -> Tensor:
+    """Sum rows of ``(n, dim)`` vectors by ``(batch, length)`` weights, without a ``(batch, length, dim)`` tensor."""
+    return F.embedding_bag(history, vectors, per_sample_weights=weights, mode="sum")  # (B, d)
 
 
 class BehaviourMLP(nn.Module):
@@ -135,7 +151,7 @@ class BehaviourMLP(nn.Module):
     .. math:: u = W_2 \operatorname{ReLU}\Big(W_1 \frac{x}{\lVert x \rVert_1} + A\,a + b\Big)
 
     with :math:`x` the counts over the catalogue. :math:`W_1 x` is a sum of columns, so the counts are never
-    written out. The first layer is one vector per item, so unseen items in a history say nothing.
+    written out.
 
     Args:
         n_items: Size of the catalogue.
@@ -154,8 +170,19 @@ class BehaviourMLP(nn.Module):
         self.out = nn.Sequential(nn.ReLU(), nn.Linear(hidden, dim))
 
     def forward(self, items: Tensor, mask: Tensor, attributes: Tensor | None) -> Tensor:
-        """User vectors ``(batch, dim)`` from ``items`` and ``mask`` ``(batch, length)``, ``attributes`` ``(batch, a)``."""
-        hidden = MeanPooling()(self.counts(items), mask)  # (B, h)
+        """Map to user vectors.
+
+        Args:
+            items: ``(batch, length)`` item numbers.
+            mask: ``(batch, length)`` false in empty places.
+            attributes: ``(batch, n_attributes)``, or ``None`` for people of whom nothing is known: all at the mean.
+
+        Returns:
+            ``(batch, dim)``
+        """
+        hidden = MeanPooling()(self.counts.weight, items, mask)  # (B, h)
         if self.attributes is not None:
+            if attributes is None:
+                attributes = hidden.new_zeros(len(items), self.attributes.in_features)  # (B, a)
             hidden = hidden + self.attributes(attributes)  # (B, h)
         return self.out(hidden)  # (B, d)

@@ -68,22 +68,26 @@ class TwoTowerModel(nn.Module):
         return (-self.log_scale).exp().clamp(min=HOTTEST)
 
     def embed_items(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
-        """Vectors to be compared, ``(n, dim)``."""
-        vectors = self.items(items, keep_id)  # (n, d)
-        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
+        """Item vectors ``(n, dim)``, normalised for cosine."""
+        return self._comparable(self.items(items, keep_id))  # (n, d)
 
     def embed_users(
         self, history: Tensor, attributes: Tensor | None = None, keep_id: Tensor | None = None
     ) -> Tensor:
-        """Vectors of histories ``(batch, length)`` with ``PAD`` in empty places: ``(batch, dim)``."""
+        """User vectors of histories ``(batch, length)`` with ``PAD`` in empty places: ``(batch, dim)``."""
         mask = history != PAD  # (B, L)
-        items = history.clamp(min=0)  # (B, L)
         if isinstance(self.user, BehaviourMLP):
-            vectors = self.user(items, mask, attributes)  # (B, d)
-        else:
-            keep = None if keep_id is None else keep_id[items]  # (B, L)
-            vectors = self.user(self.dropout(self.items(items, keep)), mask)  # (B, d)
-        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
+            return self._comparable(self.user(history.clamp(min=0), mask, attributes))  # (B, d)
+        items, rows = torch.unique(history.clamp(min=0), return_inverse=True)  # (n,), (B, L)
+        vectors = self.dropout(self.items(items, None if keep_id is None else keep_id[items]))  # (n, d)
+        return self._comparable(self.user(vectors, rows, mask))  # (B, d)
+
+    def embed_text(self, embedding: Tensor) -> Tensor:
+        """User vector of someone whose only event has this text embedding, ``(1, text_dim)`` to ``(1, dim)``."""
+        length = len(self.user.recency) if isinstance(self.user, AttentionPooling) else 1
+        latest = torch.arange(length)[None] == length - 1  # (1, L)
+        vectors = self.items.project(embedding)  # (1, d)
+        return self._comparable(self.user(vectors, torch.zeros(1, length, dtype=torch.int64), latest))  # (1, d)
 
     def forward(
         self, history: Tensor, target: Tensor, known: Tensor, keep_id: Tensor, attributes: Tensor | None = None
@@ -93,6 +97,9 @@ class TwoTowerModel(nn.Module):
         items = self.embed_items(target, keep_id[target])  # (B, d)
         log_q = None if self.log_q is None else self.log_q[target]  # (B,)
         return {"loss": info_nce_loss(users, items, temperature=self.temperature, mask=known, log_q=log_q)}
+
+    def _comparable(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
 
 
 @dataclass
@@ -201,12 +208,8 @@ class TwoTower(Recommender):
         if network.items.project is None or isinstance(network.user, BehaviourMLP):
             raise InputError("this two-tower model does not read text; use one with text and attention or mean pooling")
         embedding = LanguageEncoder(self.model, cache=False).encode([text]) - self.state["text_mean"]  # (1, t)
-        item = network.items.project(F.normalize(embedding, dim=1))[:, None]  # (1, 1, d)
-        length = self.length if isinstance(network.user, AttentionPooling) else 1
-        places = F.pad(item, (0, 0, length - 1, 0))  # (1, L, d)
-        user = network.user(places, torch.arange(length)[None] == length - 1)  # (1, d)
         everything = torch.arange(len(network.items.warm))  # (N,)
-        return (F.normalize(user, dim=-1) if self.similarity == "cosine" else user) @ network.embed_items(everything).T
+        return network.embed_text(F.normalize(embedding, dim=1)) @ network.embed_items(everything).T  # (1, N)
 
     def _training(self) -> TrainingConfig:
         return TrainingConfig(
