@@ -115,10 +115,7 @@ ASSETS: dict[str, Asset] = {
                             "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
                         )
                     },
-                    {
-                        f"recbole/dataset_example/ml-100k/ml-100k.{f}": f"ml-100k.{f}"
-                        for f in ("inter", "item", "user")
-                    },
+                    {f"recbole/dataset_example/ml-100k/ml-100k.{f}": f"ml-100k.{f}" for f in ("inter", "item", "user")},
                     2_130_151,
                 ),
             ),
@@ -131,8 +128,7 @@ ASSETS: dict[str, Asset] = {
             (
                 Source(
                     "the Hugging Face hub",
-                    f"{HUB}/sentence-transformers/all-MiniLM-L6-v2/resolve/"
-                    "c9745ed1d9f207416be6d2e6f8de32d1f16199bf/",
+                    f"{HUB}/sentence-transformers/all-MiniLM-L6-v2/resolve/c9745ed1d9f207416be6d2e6f8de32d1f16199bf/",
                     _MINILM_FILES,
                     bytes=91_567_395,
                 ),
@@ -155,11 +151,7 @@ ASSETS: dict[str, Asset] = {
 
 def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
     """The cache: ``cache`` if given, else ``$RECSYS_CL_CACHE``, else the user's cache folder."""
-    return (
-        Path(cache or os.environ.get("RECSYS_CL_CACHE") or pooch.os_cache("recsys_cl"))
-        .expanduser()
-        .absolute()
-    )
+    return Path(cache or os.environ.get("RECSYS_CL_CACHE") or pooch.os_cache("recsys_cl")).expanduser().absolute()
 
 
 def is_offline() -> bool:
@@ -336,9 +328,7 @@ def _from_any_source(asset: Asset, root: Path, work: Path, fault: str) -> Path:
         for source in reversed(asset.sources)
     )
     offline = ["RECSYS_CL_OFFLINE forbids the network"] if is_offline() else []
-    raise AssetError(
-        f"{asset.name} {fault}; {'; '.join(reasons + offline)}; put {remedy}, or try again online"
-    )
+    raise AssetError(f"{asset.name} {fault}; {'; '.join(reasons + offline)}; put {remedy}, or try again online")
 
 
 def _home(asset: Asset, source: Source, root: Path) -> Path:
@@ -359,9 +349,7 @@ def _download(asset: Asset, source: Source, folder: Path) -> dict[str, Path]:
     try:
         for file, digest in source.sha256.items():
             url = (source.url + file) if source.url.endswith("/") else source.url
-            url = url.replace(
-                HUB, os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
-            )  # a mirror may serve the hub
+            url = url.replace(HUB, os.environ.get("HF_ENDPOINT", HUB).rstrip("/"))  # a mirror may serve the hub
             bar = PurePosixPath(file).suffix not in {".json", ".txt"}
             timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
             http = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 20, timeout=timeout)
@@ -394,13 +382,9 @@ class _PipDownloader:
             ]
             command += ["--no-cache-dir", "--ignore-requires-python", "--disable-pip-version-check"]
             command += ["--timeout=15", "--retries=2", f"--dest={work / 'wheel'}", url.removeprefix("pip:")]
-            environment = os.environ | dict.fromkeys(
-                ("TMPDIR", "TEMP", "TMP"), temporary
-            )  # one disk: the cache's
+            environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary)  # one disk: the cache's
             with open(work / "log", "w+", encoding="utf-8", errors="replace") as log:
-                process = subprocess.Popen(
-                    command, cwd=work, env=environment, stdout=log, stderr=subprocess.STDOUT
-                )
+                process = subprocess.Popen(command, cwd=work, env=environment, stdout=log, stderr=subprocess.STDOUT)
                 try:
                     self._wait(process, work)
                 finally:

@@ -78,9 +78,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         return READERS[ending](path)
     except (ValueError, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{str(path)!r} cannot be read as {ending[1:]}: {reason}; repair or convert it"
-        ) from error
+        raise InputError(f"{str(path)!r} cannot be read as {ending[1:]}: {reason}; repair or convert it") from error
 
 
 def _read_delimited(path: Path, separator: str) -> pd.DataFrame:

@@ -112,9 +112,7 @@ class Interactions:
         user, user_ids = pd.factorize(events["user_id"])
         event = events["event"].to_numpy() if "event" in events else None
 
-        key = pd.DataFrame(
-            {"user": user, "item": item, "time": timestamp, "event": 0 if event is None else event}
-        )
+        key = pd.DataFrame({"user": user, "item": item, "time": timestamp, "event": 0 if event is None else event})
         again = key.duplicated().to_numpy()
         if again.any():
             warnings.warn(
@@ -203,9 +201,7 @@ class Interactions:
             keep &= self.rating >= min_rating
         if events is not None:
             if self.event is None:
-                raise InputError(
-                    f"event types {sorted(events)} asked of {self.name}, which has no event column"
-                )
+                raise InputError(f"event types {sorted(events)} asked of {self.name}, which has no event column")
             keep &= np.isin(self.event.astype(str), list(events))
         counts = np.bincount(self.user[keep], minlength=self.n_users)
         keep &= counts[self.user] >= min_events
@@ -277,9 +273,7 @@ def _require(table: pd.DataFrame, columns: list[str], what: str) -> None:
 def _no_missing(table: pd.DataFrame, column: str, what: str) -> None:
     empty = table[column].isna().to_numpy()
     if empty.any():
-        raise InputError(
-            f"{what} row {int(np.argmax(empty)) + 1}: {column} is empty; fill it in or remove the row"
-        )
+        raise InputError(f"{what} row {int(np.argmax(empty)) + 1}: {column} is empty; fill it in or remove the row")
 
 
 def _unique(table: pd.DataFrame, column: str, what: str) -> None:
@@ -313,9 +307,7 @@ def _seconds(column: pd.Series) -> np.ndarray:
     seconds = numbers.to_numpy(dtype=np.float64)
     if not np.isfinite(seconds).all():
         row = int(np.argmin(np.isfinite(seconds)))
-        raise InputError(
-            f"interactions row {row + 1}: timestamp {seconds[row]} is not finite; correct or remove it"
-        )
+        raise InputError(f"interactions row {row + 1}: timestamp {seconds[row]} is not finite; correct or remove it")
     return seconds
 
 
@@ -379,7 +371,5 @@ def _attributes(users: pd.DataFrame, user_ids: np.ndarray) -> np.ndarray:
         elif column.nunique() <= MAX_LEVELS:
             columns.append(pd.get_dummies(column).to_numpy(dtype=np.float32))
         else:
-            warnings.warn(
-                f"user attribute {name!r} has over {MAX_LEVELS} values and is left out", stacklevel=3
-            )
+            warnings.warn(f"user attribute {name!r} has over {MAX_LEVELS} values and is left out", stacklevel=3)
     return np.concatenate(columns, axis=1) if columns else np.zeros((len(user_ids), 0), dtype=np.float32)

@@ -14,19 +14,19 @@ from recsys_cl.data.interactions import Interactions
 from recsys_cl.data.text import item_texts
 from recsys_cl.errors import InputError
 
-GENRES = (
-    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|"
-    "Musical|Mystery|Romance|Sci-Fi|Thriller|War|Western"
-).split("|")
+# fmt: off
+GENRES = [
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+]
+# fmt: on
 """The genre flags of ``u.item`` in their order."""
 
 TEMPLATE = "{title} ({year}). {genres}."
 """Default item text: what a cinema's programme would print on one line."""
 
 
-def load_movielens(
-    name: str = "ml-100k", *, path: str | Path | None = None, template: str = TEMPLATE
-) -> Interactions:
+def load_movielens(name: str = "ml-100k", *, path: str | Path | None = None, template: str = TEMPLATE) -> Interactions:
     """Load a MovieLens data set (Harper and Konstan 2015, https://doi.org/10.1145/2827872).
 
     Args:
@@ -84,9 +84,7 @@ def _split_year(titles: pd.Series) -> pd.DataFrame:
 Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]
 
 
-def _read(
-    folder: Path | zipfile.Path, file: str, names: list[str], separator: str, **options: object
-) -> pd.DataFrame:
+def _read(folder: Path | zipfile.Path, file: str, names: list[str], separator: str, **options: object) -> pd.DataFrame:
     entry = folder / file
     if not entry.is_file():
         raise InputError(f"{folder} has no {file}; give the unchanged MovieLens zip or folder")
@@ -117,9 +115,7 @@ def _ml_100k_atomic(folder: Path | zipfile.Path) -> Tables:
         genres=items["genres"].str.split().str.join(", "),
         year=pd.to_numeric(items["year"], errors="coerce").astype("Int64"),
     )
-    users = _read(
-        folder, "ml-100k.user", ["user_id", "age", "gender", "occupation", "zip_code"], "\t", skiprows=1
-    )
+    users = _read(folder, "ml-100k.user", ["user_id", "age", "gender", "occupation", "zip_code"], "\t", skiprows=1)
     return events, items, users.drop(columns="zip_code")
 
 

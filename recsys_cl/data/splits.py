@@ -146,9 +146,7 @@ def temporal_split(data: Interactions, *, test: float = 0.1, validation: float =
     )
     for name in ("validation", "test"):
         if len(getattr(split, name)) == 0:
-            raise InputError(
-                f"no user of {data.name} has events on both sides of the {name} cut; use another split"
-            )
+            raise InputError(f"no user of {data.name} has events on both sides of the {name} cut; use another split")
     return split
 
 
@@ -172,9 +170,7 @@ def cold_item_split(data: Interactions, *, share: float = 0.1, seed: int = 0) ->
     known = np.unique(data.item)
     n_cold = round(share * len(known))
     if not 0 < 2 * n_cold < len(known):
-        raise InputError(
-            f"share={share} makes {n_cold} of {len(known)} items cold, twice; give a share in (0, 0.5)"
-        )
+        raise InputError(f"share={share} makes {n_cold} of {len(known)} items cold, twice; give a share in (0, 0.5)")
     drawn = np.random.default_rng(seed).permutation(known)
     kind = np.zeros(data.n_items, dtype=np.int64)  # 0 warm, 1 test, 2 validation
     kind[drawn[:n_cold]] = 1
@@ -195,9 +191,7 @@ def _rolling(full: Sequences, first: np.ndarray, stop: np.ndarray) -> Queries:
     user = np.repeat(np.arange(len(full)), stop - first)
     event = replace(full, start=first, stop=stop).flat()[1]
     users = full[user]
-    return Queries(
-        user, history=replace(users, stop=event), target=replace(users, start=event, stop=event + 1)
-    )
+    return Queries(user, history=replace(users, stop=event), target=replace(users, start=event, stop=event + 1))
 
 
 def _whole(full: Sequences, first: np.ndarray, stop: np.ndarray) -> Queries:

@@ -38,9 +38,7 @@ def item_texts(items: pd.DataFrame, template: str) -> list[str]:
     return [template.format(**row).strip() for row in rows]
 
 
-def history_text(
-    titles: Sequence[str], *, last: int = 20, opening: str = "Recently watched, latest last: "
-) -> str:
+def history_text(titles: Sequence[str], *, last: int = 20, opening: str = "Recently watched, latest last: ") -> str:
     """A user's history as one text.
 
     Args:

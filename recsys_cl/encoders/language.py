@@ -202,9 +202,7 @@ class LanguageEncoder:
         texts = list(texts)
         for row, text in enumerate(texts):
             if not isinstance(text, str):
-                raise InputError(
-                    f"text {row} is {text!r} ({type(text).__name__}): pass strings, '' for no text"
-                )
+                raise InputError(f"text {row} is {text!r} ({type(text).__name__}): pass strings, '' for no text")
         unique = sorted(set(texts))
         if not unique:
             return torch.empty(0, self.dim)
@@ -307,9 +305,7 @@ class LanguageEncoder:
 
 def _device(device: str | torch.device | None) -> torch.device:
     if device is None:
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         return torch.device(device)
     except RuntimeError as error:
@@ -325,9 +321,7 @@ def _local_folder(model: str) -> Path | None:
         return folder.absolute()
     if model in assets.ASSETS or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) or model.startswith("."):
         known = ", ".join(asset.name for asset in assets.ASSETS.values() if asset.kind == "model")
-        raise InputError(
-            f"unknown model {model!r}: give an asset ({known}), an existing folder, or a hub name"
-        )
+        raise InputError(f"unknown model {model!r}: give an asset ({known}), an existing folder, or a hub name")
     return None
 
 
@@ -337,9 +331,7 @@ def _pad_id(tokenizer: Any, name: str) -> int:
         token_id = getattr(tokenizer, f"{token}_token_id", None)
         if token_id is not None:
             return int(token_id)
-    raise InputError(
-        f"the tokenizer of {name!r} has no pad, eos, unk or bos token: set one and save it again"
-    )
+    raise InputError(f"the tokenizer of {name!r} has no pad, eos, unk or bos token: set one and save it again")
 
 
 def _folder_digest(folder: Path) -> dict[str, str]:

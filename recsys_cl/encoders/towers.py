@@ -37,13 +37,16 @@ class ItemTower(nn.Module):
         super().__init__()
         if text is None and not ids:
             raise InputError("an item tower without text and without ids has nothing to say; switch one of them on")
+        self.warm: Tensor
+        self.text: Tensor | None
         self.register_buffer("warm", warm.float())
         self.register_buffer("text", text)
         self.ids = nn.Embedding(len(warm), dim) if ids else None
         if self.ids is not None:
             nn.init.normal_(self.ids.weight, std=0.05)
-        self.project = nn.Linear(text.shape[1], dim, bias=False) if text is not None else None
-        if self.project is not None:
+        self.project = None
+        if text is not None:
+            self.project = nn.Linear(text.shape[1], dim, bias=False)
             with torch.no_grad():
                 self.project.weight.copy_(principal_directions(text, dim))
 
@@ -58,7 +61,7 @@ class ItemTower(nn.Module):
             ``(..., dim)``, not normalised.
         """
         parts = []
-        if self.project is not None:
+        if self.project is not None and self.text is not None:
             parts.append(self.project(self.text[items]))  # (..., d)
         if self.ids is not None:
             known = self.warm[items] if keep_id is None else self.warm[items] * keep_id  # (...)

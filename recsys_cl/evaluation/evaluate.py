@@ -64,9 +64,7 @@ def evaluate_unseen(scorer: Scorer, queries: Queries, *, ks: Sequence[int] = (10
     """Cold items ranked twice: among the unseen items, and (``"ndcg@10/all"``) in the full catalogue."""
     among = evaluate(scorer, queries, ks=ks)
     full = evaluate(scorer, replace(queries, candidates=None), ks=ks)
-    return replace(
-        among, metrics={**among.metrics, **{f"{name}/all": full.metrics[name] for name in full.metrics}}
-    )
+    return replace(among, metrics={**among.metrics, **{f"{name}/all": full.metrics[name] for name in full.metrics}})
 
 
 def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -99,22 +97,12 @@ def compare(
     if against is None:
         against = max(evaluations, key=lambda name: evaluations[name].mean(metric))
     if against not in evaluations:
-        raise InputError(
-            f"no recommender {against!r} to compare with; valid names are {', '.join(evaluations)}"
-        )
+        raise InputError(f"no recommender {against!r} to compare with; valid names are {', '.join(evaluations)}")
     best = evaluations[against]
     others = {name: one for name, one in evaluations.items() if name != against}
     for name, one in others.items():
         if not np.array_equal(one.user, best.user):
-            raise InputError(
-                f"{name} and {against} were evaluated on different queries; use one split for both"
-            )
-    tests = {
-        name: paired_test(best.metrics[metric], one.metrics[metric], best.user)
-        for name, one in others.items()
-    }
+            raise InputError(f"{name} and {against} were evaluated on different queries; use one split for both")
+    tests = {name: paired_test(best.metrics[metric], one.metrics[metric], best.user) for name, one in others.items()}
     corrected = holm(np.array([test.p_value for test in tests.values()]))
-    return {
-        name: replace(test, p_value=float(p))
-        for (name, test), p in zip(tests.items(), corrected, strict=True)
-    }
+    return {name: replace(test, p_value=float(p)) for (name, test), p in zip(tests.items(), corrected, strict=True)}

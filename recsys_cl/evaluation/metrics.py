@@ -17,22 +17,22 @@ def _per_query(values: np.ndarray, ranks: Ranks) -> np.ndarray:
 
 
 def hit_rate(ranks: Ranks, k: int) -> np.ndarray:
-    """HR@k: 1 if any target is among the first k, else 0. ``(queries,)``"""
+    """HR@k: 1 if any target is among the first k, else 0."""
     return (_per_query(ranks.rank <= k, ranks) > 0).astype(np.float64)
 
 
 def recall(ranks: Ranks, k: int) -> np.ndarray:
-    """Recall@k: share of the targets among the first k. ``(queries,)``"""
+    """Recall@k: share of the targets among the first k."""
     return _per_query(ranks.rank <= k, ranks) / ranks.n_targets
 
 
 def precision(ranks: Ranks, k: int) -> np.ndarray:
-    """Precision@k: share of the first k that are targets. ``(queries,)``"""
+    """Precision@k: share of the first k that are targets."""
     return _per_query(ranks.rank <= k, ranks) / k
 
 
 def f1(ranks: Ranks, k: int) -> np.ndarray:
-    r"""F1@k: the harmonic mean of precision and recall, :math:`2\,\text{hits} / (k + |T|)`. ``(queries,)``"""
+    r"""F1@k: the harmonic mean of precision and recall, :math:`2\,\text{hits} / (k + |T|)`."""
     return 2 * _per_query(ranks.rank <= k, ranks) / (k + ranks.n_targets)
 
 
@@ -50,14 +50,14 @@ def ndcg(ranks: Ranks, k: int) -> np.ndarray:
 
 
 def reciprocal_rank(ranks: Ranks, k: int) -> np.ndarray:
-    """MRR@k: 1 / rank of the best target if it is among the first k, else 0. ``(queries,)``"""
+    """MRR@k: 1 / rank of the best target if it is among the first k, else 0."""
     best = np.full(len(ranks.n_targets), np.iinfo(np.int64).max)
     np.minimum.at(best, ranks.query, ranks.rank)
     return np.where(best <= k, 1 / best, 0.0)
 
 
 def average_precision(ranks: Ranks, k: int) -> np.ndarray:
-    r"""AP@k: the precision at each target among the first k, summed and divided by all targets. ``(queries,)``
+    r"""AP@k: the precision at each target among the first k, summed and divided by all targets.
 
     The j-th best target at rank :math:`r_j` is found at precision :math:`j / r_j`. The divisor is
     :math:`|T|`, as in TREC's ``map_cut``; other authors divide by :math:`\min(k, |T|)`.

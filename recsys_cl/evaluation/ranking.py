@@ -68,8 +68,9 @@ def rank_of_targets(scores: Tensor, rows: Tensor, items: Tensor, *, first_query:
     target, rival = tied.nonzero(as_tuple=True)  # pairs within a tie, the target itself among them
     if len(target) == len(rows):
         return rank
-    query, rival, item = (pairs.cpu().numpy() for pairs in (rows[target] + first_query, rival, items[target]))
-    before = torch.from_numpy(counter_hash(query, rival) < counter_hash(query, item)).to(rank.device)
+    pairs = (rows[target] + first_query, rival, items[target])
+    query, other, item = (column.cpu().numpy() for column in pairs)
+    before = torch.from_numpy(counter_hash(query, other) < counter_hash(query, item)).to(rank.device)
     return rank.index_add(0, target, before.to(rank.dtype))
 
 
@@ -82,7 +83,7 @@ def blocks(n_queries: int, n_items: int, *, entries: int = 16_000_000) -> Iterat
 
 
 def masked_scores(scorer: Scorer, queries: Queries, *, mask_seen: bool = True) -> Tensor:
-    """Scores with everything that is not to be ranked at :math:`-\\infty`.
+    r"""Scores with everything that is not to be ranked at :math:`-\infty`.
 
     Returns:
         ``(queries, n_items)`` in float32.
@@ -92,9 +93,7 @@ def masked_scores(scorer: Scorer, queries: Queries, *, mask_seen: bool = True) -
     """
     scores = scorer.score(queries.history).float()  # (B, N)
     if scores.isnan().any():
-        raise InputError(
-            f"{type(scorer).__name__} gave NaN as a score; it has diverged, lower its learning rate"
-        )
+        raise InputError(f"{type(scorer).__name__} gave NaN as a score; it has diverged, lower its learning rate")
     scores = scores.clamp(min=torch.finfo(torch.float32).min)  # a scorer's own -inf still ranks, last
     if queries.candidates is not None:
         outside = torch.ones(scores.shape[1], dtype=torch.bool, device=scores.device)  # (N,)
@@ -128,9 +127,7 @@ def rank_targets(scorer: Scorer, queries: Queries) -> Ranks:
                 torch.as_tensor(items[few]).to(scores.device),
             )
             if (scores[row, item] == -torch.inf).any():
-                raise InputError(
-                    "a target is among the seen items or not among the candidates; rebuild the split"
-                )
+                raise InputError("a target is among the seen items or not among the candidates; rebuild the split")
             rank.append(rank_of_targets(scores, row, item, first_query=block.start).cpu().numpy())
         query.append(rows + block.start)
         n_candidates.append((scores > -torch.inf).sum(1).cpu().numpy())

@@ -75,7 +75,7 @@ class Recommender(ABC):
         config = read_config(folder)
         if config["recommender"] != cls.__name__:
             raise InputError(f"{str(folder)!r} holds a {config['recommender']}, not a {cls.__name__}")
-        known = {field.name for field in fields(cls)} if is_dataclass(cls) else set()
+        known = {field.name for field in fields(cls)} if is_dataclass(cls) else set[str]()
         unknown = sorted(set(config["hyperparameters"]) - known)
         if unknown:
             raise InputError(f"{str(folder)!r} has the hyperparameter {unknown[0]!r}, unknown to version {__version__}")

@@ -39,7 +39,10 @@ class Popularity(Recommender):
     def fit(self, split: Split) -> Self:
         """Sum the event weights of each item."""
         counts = split.train.matrix(split.n_items).sum(0)
-        self.items, self.state = split.data.items, {"scores": torch.as_tensor(np.asarray(counts).ravel()).float()}
+        self.items, self.state = (
+            split.data.items,
+            {"scores": torch.as_tensor(np.asarray(counts).ravel()).float()},
+        )
         return self
 
     def score(self, histories: Sequences) -> Tensor:

@@ -112,7 +112,10 @@ class TextRidge(Recommender):
         centred = F.normalize(embeddings - embeddings.mean(0), dim=1)  # (N, d)
         warm = centred * torch.from_numpy(split.counts > 0)[:, None]  # (N, d) zero rows for unseen items
         gram = warm.T @ warm + self.l2 * torch.eye(warm.shape[1])  # (d, d)
-        self.state = {"fold_in": torch.linalg.solve(gram, warm.T).T.contiguous(), "vectors": centred}  # (N, d) both
+        self.state = {
+            "fold_in": torch.linalg.solve(gram, warm.T).T.contiguous(),
+            "vectors": centred,
+        }  # (N, d) both
         return self
 
     def score(self, histories: Sequences) -> Tensor:

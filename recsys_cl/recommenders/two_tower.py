@@ -57,6 +57,7 @@ class TwoTowerModel(nn.Module):
     ) -> None:
         super().__init__()
         self.items, self.user = items, user
+        self.log_q: Tensor | None
         self.register_buffer("log_q", log_q)
         self.similarity = similarity
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
@@ -71,9 +72,7 @@ class TwoTowerModel(nn.Module):
         """Item vectors ``(n, dim)``, normalised for cosine."""
         return self._comparable(self.items(items, keep_id))  # (n, d)
 
-    def embed_users(
-        self, history: Tensor, attributes: Tensor | None = None, keep_id: Tensor | None = None
-    ) -> Tensor:
+    def embed_users(self, history: Tensor, attributes: Tensor | None = None, keep_id: Tensor | None = None) -> Tensor:
         """User vectors of histories ``(batch, length)`` with ``PAD`` in empty places: ``(batch, dim)``."""
         mask = history != PAD  # (B, L)
         if isinstance(self.user, BehaviourMLP):
@@ -86,11 +85,18 @@ class TwoTowerModel(nn.Module):
         """User vector of someone whose only event has this text embedding, ``(1, text_dim)`` to ``(1, dim)``."""
         length = len(self.user.recency) if isinstance(self.user, AttentionPooling) else 1
         latest = torch.arange(length)[None] == length - 1  # (1, L)
+        if self.items.project is None or isinstance(self.user, BehaviourMLP):
+            raise InputError("this two-tower model does not read text; use two-tower or two-tower-text")
         vectors = self.items.project(embedding)  # (1, d)
         return self._comparable(self.user(vectors, torch.zeros(1, length, dtype=torch.int64), latest))  # (1, d)
 
     def forward(
-        self, history: Tensor, target: Tensor, known: Tensor, keep_id: Tensor, attributes: Tensor | None = None
+        self,
+        history: Tensor,
+        target: Tensor,
+        known: Tensor,
+        keep_id: Tensor,
+        attributes: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """InfoNCE of a collated batch (see :class:`~recsys_cl.training.examples.NextItemExamples`)."""
         users = self.embed_users(history, attributes, keep_id)  # (B, d)
@@ -164,7 +170,7 @@ class TwoTower(Recommender):
         set_seed(self.seed)
         self.items = split.data.items
         embeddings = LanguageEncoder(self.model).encode(split.data.texts) if self.model else None  # (N, t)
-        mean = None if embeddings is None else embeddings.mean(0)  # (t,)
+        mean = torch.zeros(0) if embeddings is None else embeddings.mean(0)  # (t,)
         text = None if embeddings is None else F.normalize(embeddings - mean, dim=1)  # (N, t)
         counts = torch.from_numpy(split.counts)  # (N,)
         attributes = 0 if split.train.attributes is None else split.train.attributes.shape[1]
@@ -186,9 +192,8 @@ class TwoTower(Recommender):
             resume=resume,
         )
         self.network.cpu().eval()
-        self.state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        if mean is not None:
-            self.state["text_mean"] = mean
+        weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        self.state = {**weights, "text_mean": mean}
         return self
 
     @torch.no_grad()
@@ -205,8 +210,6 @@ class TwoTower(Recommender):
     def score_text(self, text: str) -> Tensor:
         """Score the catalogue as if the sentence were the text of the only item in the history: ``(1, n_items)``."""
         network = self._restored()
-        if network.items.project is None or isinstance(network.user, BehaviourMLP):
-            raise InputError("this two-tower model does not read text; use one with text and attention or mean pooling")
         embedding = LanguageEncoder(self.model, cache=False).encode([text]) - self.state["text_mean"]  # (1, t)
         everything = torch.arange(len(network.items.warm))  # (N,)
         return network.embed_text(F.normalize(embedding, dim=1)) @ network.embed_items(everything).T  # (1, N)
@@ -222,16 +225,19 @@ class TwoTower(Recommender):
         )
 
     def _build(self, warm: Tensor, text: Tensor | None, log_q: Tensor | None, n_attributes: int) -> TwoTowerModel:
-        towers = {
-            "attention": lambda: AttentionPooling(self.dim, self.length),
-            "mean": MeanPooling,
-            "mlp": lambda: BehaviourMLP(len(warm), n_attributes, dim=self.dim),
-        }
-        if self.user_tower not in towers:
-            raise InputError(f"unknown user tower {self.user_tower!r}; valid names are {', '.join(towers)}")
+        user: AttentionPooling | MeanPooling | BehaviourMLP
+        match self.user_tower:
+            case "attention":
+                user = AttentionPooling(self.dim, self.length)
+            case "mean":
+                user = MeanPooling()
+            case "mlp":
+                user = BehaviourMLP(len(warm), n_attributes, dim=self.dim)
+            case _:
+                raise InputError(f"unknown user tower {self.user_tower!r}; valid names are attention, mean, mlp")
         return TwoTowerModel(
             ItemTower(warm, text, dim=self.dim, ids=self.ids),
-            towers[self.user_tower](),
+            user,
             log_q=log_q,
             similarity=self.similarity,
             temperature=self.temperature,
@@ -241,7 +247,9 @@ class TwoTower(Recommender):
     def _restored(self) -> TwoTowerModel:
         """The network; after :meth:`load`, rebuilt from the state."""
         if not hasattr(self, "network"):
-            state = {name.removeprefix("network."): tensor for name, tensor in self.state.items() if name != "text_mean"}
+            state = {
+                name.removeprefix("network."): tensor for name, tensor in self.state.items() if name != "text_mean"
+            }
             attributes = state.get("user.attributes.weight", torch.zeros(0, 0)).shape[1]
             self.network = self._build(state["items.warm"], state.get("items.text"), state.get("log_q"), attributes)
             self.network.load_state_dict(state)

@@ -86,7 +86,7 @@ class TrainingReport:
     """
 
     best: float
-    epochs: float
+    epochs: int
     seconds: float
     history: list[dict[str, float]]
 
@@ -97,13 +97,15 @@ class RankingTrainer(Trainer):
     The model's ``forward`` takes a collated batch and returns ``{"loss": ...}``.
     """
 
+    model: nn.Module
+    train_dataset: Examples
+
     def __init__(self, *, validate: Callable[[], dict[str, float]], **options: Any) -> None:
         super().__init__(**options)
         self.validate = validate
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[Key]:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        return EpochShuffle(len(dataset), seed=self.args.seed)
+        return EpochShuffle(len(self.train_dataset), seed=self.args.seed)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Rank the validation queries; ``eval_ndcg@10`` steers early stopping and the choice of checkpoint."""
@@ -123,15 +125,11 @@ class EpochBar(TrainerCallback):
         """Open the bar."""
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", delay=SLOW, leave=False)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move it."""
         self.bar.update(1)
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Show the latest validation metric."""
         self.bar.set_postfix_str(f"validation {METRIC} {state.log_history[-1][f'eval_{METRIC}']:.4f}")
 
@@ -236,16 +234,23 @@ def _report(state: TrainerState, seconds: float) -> TrainingReport:
     epochs: dict[float, dict[str, float]] = {}
     for entry in state.log_history:
         row = epochs.setdefault(entry["epoch"], {"epoch": entry["epoch"]})
-        row.update({key.removeprefix("eval_"): value for key, value in entry.items() if key.startswith(("eval_", "loss"))})
+        row.update(
+            {key.removeprefix("eval_"): value for key, value in entry.items() if key.startswith(("eval_", "loss"))}
+        )
     history = [row for row in epochs.values() if METRIC in row]
-    return TrainingReport(best=state.best_metric, epochs=state.epoch, seconds=seconds, history=history)
+    best = max(row[METRIC] for row in history)
+    return TrainingReport(best=best, epochs=len(history), seconds=seconds, history=history)
 
 
 def _write_run(folder: Path, config: TrainingConfig, report: TrainingReport, device: torch.device) -> None:
     run = {
         "config": asdict(config),
         "report": asdict(report),
-        "versions": {"recsys_cl": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {
+            "recsys_cl": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
         "device": str(device),
         "threads": torch.get_num_threads(),
     }
@@ -259,7 +264,9 @@ def newest_checkpoint(folder: str | Path) -> Path:
         InputError: If there is none.
     """
     folder = Path(folder)
-    numbered = [(int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := re.search(r"-(\d+)$", path.name))]
+    numbered = [
+        (int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := re.search(r"-(\d+)$", path.name))
+    ]
     for _, checkpoint in sorted(numbered, reverse=True):
         fault = _fault(checkpoint)
         if fault is None:
@@ -281,4 +288,3 @@ def _fault(checkpoint: Path) -> str | None:
     except (OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return None
-
