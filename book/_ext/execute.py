@@ -94,9 +94,7 @@ def mirror(book: Path, executed: Path, keep: set[str]) -> None:
         (executed / path).unlink()
 
 
-def run_notebooks(
-    executed: Path, names: Sequence[str], *, profile: str, workers: int, timeout: int
-) -> set[str]:
+def run_notebooks(executed: Path, names: Sequence[str], *, profile: str, workers: int, timeout: int) -> set[str]:
     """Execute notebooks in place, one thread each; returns the names of those that passed."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
@@ -154,9 +152,7 @@ def execute(
     for name in stale:
         stamps[name].unlink(missing_ok=True)
     mirror(book, executed, keep=current)
-    print(
-        f"{len(names)} notebooks: {len(current)} up to date, {len(stale)} to execute ({profile})", flush=True
-    )
+    print(f"{len(names)} notebooks: {len(current)} up to date, {len(stale)} to execute ({profile})", flush=True)
     if not stale:
         return []
     passed = run_notebooks(executed, stale, profile=profile, workers=workers, timeout=timeout)

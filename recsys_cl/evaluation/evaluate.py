@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,6 +42,19 @@ class Evaluation:
         """95 % interval over users."""
         self.mean(metric)
         return bootstrap_interval(self.metrics[metric], self.user)
+
+    def save(self, file: Path) -> None:
+        """Write the values of every query; the file appears when it is complete."""
+        started = file.with_suffix(".tmp.npz")
+        columns: dict[str, Any] = {"user": self.user, **self.metrics}
+        np.savez_compressed(started, **columns)
+        started.replace(file)
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read what :meth:`save` wrote."""
+        with np.load(file) as stored:
+            return cls(stored["user"], {name: stored[name] for name in stored.files if name != "user"})
 
 
 def evaluate(scorer: Scorer, queries: Queries, *, ks: Sequence[int] = (10,)) -> Evaluation:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from recsys_cl.errors import InputError
 from recsys_cl.recommenders.base import Recommender, read_config
@@ -27,6 +29,16 @@ MODELS: Mapping[str, Callable[..., Recommender]] = {
     "two-tower": TwoTower,
     "two-tower-id": partial(TwoTower, model=""),
     "two-tower-text": partial(TwoTower, ids=False),
+    "two-tower-cold": partial(
+        TwoTower,
+        ids=False,
+        user_tower="mean",
+        dim=384,
+        length=200,
+        temperature=0.2,
+        event_dropout=0.3,
+        learning_rate=1e-4,
+    ),
 }
 """Name to a factory that takes hyperparameters as keywords."""
 
@@ -34,9 +46,20 @@ MODELS: Mapping[str, Callable[..., Recommender]] = {
 def create(name: str, **hyperparameters: object) -> Recommender:
     """Make an untrained recommender by name.
 
+    Args:
+        name: A key of :data:`MODELS`, or ``NAME:FIELD=VALUE,...`` with hyperparameters, as tables write it.
+        hyperparameters: Fields of the recommender.
+
     Raises:
         InputError: If the name or a hyperparameter is unknown.
+
+    >>> create("ease:l2=300").l2
+    300
     """
+    name, _, fields = name.partition(":")
+    for field in filter(None, fields.split(",")):
+        key, _, value = field.partition("=")
+        hyperparameters[key] = parse_value(value)
     if name not in MODELS:
         close = difflib.get_close_matches(name, MODELS, n=1)
         hint = f", did you mean {close[0]!r}?" if close else ""
@@ -45,6 +68,18 @@ def create(name: str, **hyperparameters: object) -> Recommender:
         return MODELS[name](**hyperparameters)
     except TypeError as error:
         raise InputError(f"model {name!r}: {error}") from error
+
+
+def parse_value(text: str) -> Any:
+    """A number, ``true`` or ``false`` if it reads as one, otherwise the text.
+
+    >>> parse_value("0.1"), parse_value("true"), parse_value("mlp")
+    (0.1, True, 'mlp')
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def load_recommender(folder: str | Path) -> Recommender:
@@ -74,4 +109,5 @@ __all__ = [
     "TwoTower",
     "create",
     "load_recommender",
+    "parse_value",
 ]

@@ -119,7 +119,7 @@ class EASE(Recommender):
         users = split.train.matrix(split.n_items)  # (U, N) sparse
         gram = torch.from_numpy((users.T @ users).toarray()).double()  # (N, N)
         gram.diagonal().add_(self.l2)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))  # (N, N)
+        inverse = torch.linalg.inv(gram)  # (N, N)
         weights = -inverse / inverse.diagonal()  # (N, N)
         weights.fill_diagonal_(0)
         self.items, self.state = split.data.items, {"weights": weights.float()}

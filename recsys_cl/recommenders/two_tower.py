@@ -85,8 +85,7 @@ class TwoTowerModel(nn.Module):
         """User vector of someone whose only event has this text embedding, ``(1, text_dim)`` to ``(1, dim)``."""
         length = len(self.user.recency) if isinstance(self.user, AttentionPooling) else 1
         latest = torch.arange(length)[None] == length - 1  # (1, L)
-        if self.items.project is None or isinstance(self.user, BehaviourMLP):
-            raise InputError("this two-tower model does not read text; use two-tower or two-tower-text")
+        assert self.items.project is not None
         vectors = self.items.project(embedding)  # (1, d)
         return self._comparable(self.user(vectors, torch.zeros(1, length, dtype=torch.int64), latest))  # (1, d)
 
@@ -209,6 +208,8 @@ class TwoTower(Recommender):
     @torch.no_grad()
     def score_text(self, text: str) -> Tensor:
         """Score the catalogue as if the sentence were the text of the only item in the history: ``(1, n_items)``."""
+        if not self.model or self.user_tower == "mlp":
+            raise InputError("this two-tower model does not read text; use two-tower or two-tower-text")
         network = self._restored()
         embedding = LanguageEncoder(self.model, cache=False).encode([text]) - self.state["text_mean"]  # (1, t)
         everything = torch.arange(len(network.items.warm))  # (N,)

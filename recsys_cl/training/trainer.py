@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 import tempfile
 import time
@@ -29,9 +28,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from recsys_cl import __version__
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation.ranking import SLOW
+from recsys_cl.provenance import provenance
 from recsys_cl.training.examples import EpochShuffle, Key
 
 METRIC = "ndcg@10"
@@ -178,7 +177,7 @@ def train(
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         report = _report(trainer.state, time.perf_counter() - started)
         if folder is not None:
-            _write_run(Path(folder), config, report, trainer.args.device)
+            _write_run(Path(folder), config, report)
     return report
 
 
@@ -242,17 +241,11 @@ def _report(state: TrainerState, seconds: float) -> TrainingReport:
     return TrainingReport(best=best, epochs=len(history), seconds=seconds, history=history)
 
 
-def _write_run(folder: Path, config: TrainingConfig, report: TrainingReport, device: torch.device) -> None:
+def _write_run(folder: Path, config: TrainingConfig, report: TrainingReport) -> None:
     run = {
         "config": asdict(config),
         "report": asdict(report),
-        "versions": {
-            "recsys_cl": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "device": str(device),
-        "threads": torch.get_num_threads(),
+        **provenance(),
     }
     (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")
 

@@ -72,9 +72,7 @@ def forbid_running(monkeypatch):
 
 masks = st.integers(1, 6).flatmap(
     lambda width: st.lists(st.tuples(st.integers(1, width), st.booleans()), min_size=1, max_size=4).map(
-        lambda rows: [
-            [1] * n + [0] * (width - n) if right else [0] * (width - n) + [1] * n for n, right in rows
-        ]
+        lambda rows: [[1] * n + [0] * (width - n) if right else [0] * (width - n) + [1] * n for n, right in rows]
     )
 )
 
@@ -221,9 +219,7 @@ def test_embed_has_a_gradient_and_agrees_with_encode(folders):
     encoder = LanguageEncoder(folders["bert"], cache=False, device="cpu")
     vectors = encoder.embed(*encoder.tokenize(TEXTS))
     vectors.sum().backward()
-    assert any(
-        weight.grad is not None and weight.grad.abs().sum() > 0 for weight in encoder.model.parameters()
-    )
+    assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in encoder.model.parameters())
     assert_close(vectors.detach(), encoder.encode(TEXTS), atol=1e-5, rtol=0)
 
 

@@ -1,0 +1,152 @@
+"""Stored runs: what takes too long for a notebook, made by one command, resumable, kept with its provenance.
+
+    python benchmarks/run.py search
+    python benchmarks/run.py compare-leave-one-out
+
+The result is book/results/NAME.json; finished parts of an interrupted run lie in benchmarks/partial/NAME.
+"""
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys_cl import workflow
+from recsys_cl.data import Split, cold_item_split, leave_last_n, load_movielens
+from recsys_cl.evaluation import evaluate
+from recsys_cl.provenance import provenance
+from recsys_cl.recommenders import create
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "book" / "results"
+
+TRIALS = 6
+SPACES: dict[str, dict[str, list[Any]]] = {
+    "item-knn": {"neighbours": [20, 50, 100, 200, 400], "shrink": [0.0, 10.0, 50.0, 100.0]},
+    "ease": {"l2": [30.0, 100.0, 200.0, 300.0, 500.0, 1000.0, 2000.0]},
+    "ease-recency": {"l2": [100.0, 300.0, 500.0, 1000.0, 2000.0], "decay": [0.7, 0.8, 0.9, 0.95]},
+    "ials": {"factors": [32, 64, 128], "alpha": [1.0, 5.0, 10.0, 20.0, 40.0], "l2": [0.01, 0.1, 1.0, 10.0, 30.0]},
+}
+TOWER: dict[str, list[Any]] = {
+    "learning_rate": [1e-3, 2e-3, 3e-3, 5e-3],
+    "temperature": [0.05, 0.1, 0.2],
+    "dropout": [0.0, 0.1, 0.2, 0.4],
+    "event_dropout": [0.0, 0.1, 0.2, 0.3],
+    "length": [50, 100],
+}
+SPACES |= {
+    "two-tower-id": TOWER,
+    "two-tower": TOWER | {"id_dropout": [0.0, 0.2, 0.4]},
+    "two-tower-text": TOWER | {"dim": [64, 128]},
+}
+COLD_SPACES: dict[str, dict[str, list[Any]]] = {
+    "ridge": {"l2": [1.0, 3.0, 10.0, 30.0, 100.0, 300.0]},
+    "two-tower-cold": {
+        "learning_rate": [5e-5, 1e-4, 2e-4, 4e-4],
+        "temperature": [0.1, 0.2, 0.4],
+        "dropout": [0.0, 0.2, 0.4],
+        "event_dropout": [0.0, 0.3, 0.5],
+    },
+}
+
+
+def trials_of(model: str, space: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Trial 0 is the model's defaults; the others are drawn from the space without repetition."""
+    rng = np.random.default_rng(0)
+    trials: list[dict[str, Any]] = [{}]
+    while len(trials) < TRIALS:
+        drawn = {name: values[rng.integers(len(values))] for name, values in space.items()}
+        default = all(getattr(create(model), name) == value for name, value in drawn.items())
+        if drawn not in trials and not default:
+            trials.append(drawn)
+    return trials
+
+
+def search(partial: Path) -> dict[str, Any]:
+    """The same number of trials for every model, judged by NDCG@10 on validation events alone."""
+    data = load_movielens()
+    warm = [leave_last_n(data, 5, seed=0)]
+    cold = [cold_item_split(data, seed=seed) for seed in (0, 1)]
+    table = {}
+    for spaces, splits in ((SPACES, warm), (COLD_SPACES, cold)):
+        for model, space in spaces.items():
+            table[model] = {
+                "split": splits[0].protocol,
+                "draws": len(splits),
+                "space": space,
+                "trials": [
+                    kept(partial / f"{model}-{number}.json", lambda m=model, t=trial, s=splits: one_trial(m, t, s))
+                    for number, trial in enumerate(trials_of(model, space))
+                ],
+            }
+    return {"trials": TRIALS, "metric": "ndcg@10", "models": table}
+
+
+def one_trial(model: str, settings: dict[str, Any], splits: list[Split]) -> dict[str, Any]:
+    started = time.perf_counter()
+    values = [evaluate(create(model, **settings).fit(split), split.validation).mean() for split in splits]
+    return {"settings": settings, "validation": float(np.mean(values)), "seconds": time.perf_counter() - started}
+
+
+def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The content of ``file``, made and written if it is not there yet."""
+    if not file.exists():
+        result = make()
+        print(f"{file.stem}: {result}", flush=True)
+        file.with_suffix(".new").write_text(json.dumps(result))
+        file.with_suffix(".new").rename(file)
+    return json.loads(file.read_text())
+
+
+def comparison(split: str, **options: Any) -> Callable[[Path], dict[str, Any]]:
+    """A table of all models, or of those in ``options``, under one protocol."""
+
+    def run(partial: Path) -> dict[str, Any]:
+        data = load_movielens()
+        table = workflow.compare(data, split=split, folder=partial, **options)
+        runs = {row.model: [one.mean() for one in row.evaluations.values()] for row in table.rows}
+        tests = {model: vars(test) for model, test in table.tests().items()}
+        return {**table.as_dict(), "runs": runs, "tests": tests}
+
+    return run
+
+
+TOWERS = [f"two-tower-id:user_tower={tower}" for tower in ("attention", "mean", "mlp")]
+
+RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "search": search,
+    "compare-leave-one-out": comparison("leave-one-out", seeds=3, draws=5),
+    "compare-leave-last-n": comparison("leave-last-n", seeds=3, draws=3),
+    "compare-temporal": comparison("temporal", seeds=3, draws=3),
+    "compare-cold-items": comparison("cold-items", seeds=5, draws=5),
+    "user-towers": comparison("leave-one-out", models=TOWERS, seeds=3, draws=3),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=RUNS)
+    name = parser.parse_args().name
+    warnings.filterwarnings("ignore", message=".*BLAS is configured.*")
+    partial = HERE / "partial" / name
+    partial.mkdir(parents=True, exist_ok=True)
+    clock = partial / "seconds"
+    before = float(clock.read_text()) if clock.exists() else 0.0
+    started = time.perf_counter()
+    try:
+        result = RUNS[name](partial)
+    finally:
+        seconds = before + time.perf_counter() - started
+        clock.write_text(str(seconds))
+    RESULTS.mkdir(exist_ok=True)
+    stored = {"command": f"python benchmarks/run.py {name}", "seconds": seconds, **provenance(), "result": result}
+    (RESULTS / f"{name}.json").write_text(json.dumps(stored, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""MovieLens: one result from every layout, folder or zip, and the real 100K as published."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys_cl.data import Interactions, load_movielens
+from recsys_cl.data.movielens import GENRES, _article_first
+from recsys_cl.errors import InputError
+
+FILMS = [  # title, year, genres
+    ("Toy Story", "1995", ["Animation", "Children's", "Comedy"]),
+    ("Usual Suspects, The", "1995", ["Crime", "Thriller"]),
+    ("Misérables, Les", "1995", ["Drama", "Musical"]),
+    ("unknown", "", ["unknown"]),
+    ('"Monkeys", 12', "1995", ["Drama", "Sci-Fi"]),
+]
+EVENTS = [(7, 3, 4, 881250949), (196, 1, 3, 881250949), (7, 1, 5, 881250950), (22, 4, 1, 878887116), (7, 5, 2, 9)]
+USERS = [(7, 24, "M", "none", "85711"), (22, 53, "F", "other", "T8H1N"), (196, 33, "M", "writer", "02215")]
+
+
+def _lines(rows: list[tuple], separator: str) -> str:
+    return "".join(separator.join(map(str, row)) + "\n" for row in rows)
+
+
+def official() -> dict[str, bytes]:
+    films = [
+        (number, f"{title} ({year})" if year else title, "01-Jan-1995" if year else "", "", "http://imdb", *flags)
+        for number, (title, year, genres) in enumerate(FILMS, start=1)
+        for flags in [[int(genre in genres) for genre in GENRES]]
+    ]
+    return {
+        "u.data": _lines(EVENTS, "\t").encode(),
+        "u.item": _lines(films, "|").encode("latin-1"),
+        "u.user": _lines(USERS, "|").encode(),
+    }
+
+
+def atomic() -> dict[str, bytes]:
+    films = [(number, title, year, " ".join(genres)) for number, (title, year, genres) in enumerate(FILMS, start=1)]
+    inter = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + _lines(EVENTS, "\t")
+    item = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n" + _lines(films, "\t")
+    user = "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n" + _lines(USERS, "\t")
+    return {"ml-100k.inter": inter.encode(), "ml-100k.item": item.encode(), "ml-100k.user": user.encode()}
+
+
+def one_million() -> dict[str, bytes]:
+    films = [
+        (1, "Toy Story (1995)", "Animation|Children's|Comedy"),
+        (30, "City of Lost Children, The (1995)", "Adventure|Sci-Fi"),
+        (2, "Misérables, Les (1995)", "Drama"),
+    ]
+    return {
+        "ratings.dat": _lines([(1, 30, 5, 978300760), (1, 1, 4, 978300761), (2, 1, 3, 978300760)], "::").encode(),
+        "movies.dat": _lines(films, "::").encode("latin-1"),
+        "users.dat": _lines([(1, "F", 1, 10, "48067"), (2, "M", 56, 16, "70072")], "::").encode(),
+    }
+
+
+def twenty_million() -> dict[str, bytes]:
+    films = [
+        (1, "Toy Story (1995)", "Animation|Comedy"),
+        (2, '"American President, The (1995)"', "Comedy|Romance"),
+        (29, "Amélie (2001)", "(no genres listed)"),
+        (31, "Babylon 5", "Sci-Fi"),
+    ]
+    ratings = [(1, 29, 3.5, 1112486027), (1, 2, 4.0, 1112486027), (2, 1, 0.5, 1112484676)]
+    return {
+        "ratings.csv": ("userId,movieId,rating,timestamp\n" + _lines(ratings, ",")).encode(),
+        "movies.csv": ("movieId,title,genres\n" + _lines(films, ",")).encode(),
+    }
+
+
+LAYOUTS = {"ml-100k": official, "ml-1m": one_million, "ml-20m": twenty_million}
+
+
+def folder(files: dict[str, bytes], path: Path) -> Path:
+    path.mkdir(parents=True)
+    for name, content in files.items():
+        (path / name).write_bytes(content)
+    return path
+
+
+def archive(files: dict[str, bytes], path: Path, *, inside: str, directories: bool = True) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as target:
+        if inside and directories:
+            target.writestr(inside, "")
+        for name, content in files.items():
+            target.writestr(inside + name, content)
+    return path
+
+
+def assert_same(first: Interactions, second: Interactions) -> None:
+    for name in ("user_ids", "item_ids", "user", "item", "rating", "timestamp", "weight"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
+    assert first.items.to_dict() == second.items.to_dict()
+    assert first.items.features == second.items.features
+    if first.user_attributes is None:
+        assert second.user_attributes is None
+    else:
+        np.testing.assert_array_equal(first.user_attributes, second.user_attributes)
+
+
+def test_both_layouts_of_the_100k_give_the_same_interactions(tmp_path):
+    first = load_movielens(path=folder(official(), tmp_path / "official"))
+    second = load_movielens(path=folder(atomic(), tmp_path / "atomic"))
+    assert_same(first, second)
+    assert first.titles == ["Toy Story", "The Usual Suspects", "Les Misérables", "unknown", '"Monkeys", 12']
+    assert first.items["year"][:] == [1995, 1995, 1995, None, 1995]
+    assert first.texts[:2] == [
+        "Toy Story (1995). Animation, Children's, Comedy.",
+        "The Usual Suspects (1995). Crime, Thriller.",
+    ]
+    assert first.user_ids.tolist() == [7, 196, 22]
+    assert first.item.tolist() == [2, 0, 0, 3, 4]
+    assert first.user_attributes.shape == (3, 1 + 2 + 3)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_zip_is_read_like_the_folder_it_unpacks_to(name, tmp_path):
+    files = LAYOUTS[name]()
+    from_folder = load_movielens(name, path=folder(files, tmp_path / "plain"))
+    assert from_folder.name == name
+    inside = f"{name}/"
+    assert_same(from_folder, load_movielens(name, path=archive(files, tmp_path / "a.zip", inside=inside)))
+    assert_same(
+        from_folder, load_movielens(name, path=archive(files, tmp_path / "b.zip", inside=inside, directories=False))
+    )
+    assert_same(from_folder, load_movielens(name, path=archive(files, tmp_path / "c.zip", inside="")))
+    nested = folder(files, tmp_path / "outer" / name)
+    assert_same(from_folder, load_movielens(name, path=nested.parent))
+
+
+def test_the_1m_layout(tmp_path):
+    data = load_movielens("ml-1m", path=folder(one_million(), tmp_path / "x"))
+    assert data.titles == ["Toy Story", "The City of Lost Children", "Les Misérables"]
+    assert data.item.tolist() == [1, 0, 0]
+    assert data.rating.tolist() == [5, 4, 3]
+    assert data.user_attributes.shape == (2, 2 + 1 + 2)  # gender and occupation as categories, age as a number
+    assert data.texts[1] == "The City of Lost Children (1995). Adventure, Sci-Fi."
+
+
+def test_the_20m_layout(tmp_path):
+    data = load_movielens("ml-20m", path=folder(twenty_million(), tmp_path / "x"))
+    assert data.titles == ["Toy Story", "The American President", "Amélie", "Babylon 5"]
+    assert data.items["genres"][:] == ["Animation, Comedy", "Comedy, Romance", "", "Sci-Fi"]
+    assert data.items["year"][:] == [1995, 1995, 2001, None]
+    assert data.rating.tolist() == [3.5, 4.0, 0.5]
+    assert data.user_attributes is None
+
+
+def test_the_template_decides_the_text(tmp_path):
+    data = load_movielens(path=folder(official(), tmp_path / "x"), template="{genres}: {title}")
+    assert data.texts[1] == "Crime, Thriller: The Usual Suspects"
+
+
+@pytest.mark.parametrize(
+    ("listed", "spoken"),
+    [
+        ("Usual Suspects, The", "The Usual Suspects"),
+        ("Walk in the Clouds, A", "A Walk in the Clouds"),
+        ("Affair to Remember, An", "An Affair to Remember"),
+        ("Good, The Bad and The Ugly, The", "The Good, The Bad and The Ugly"),
+        (
+            "City of Lost Children, The (Cité des enfants perdus, La)",
+            "The City of Lost Children (Cité des enfants perdus, La)",
+        ),  # noqa: E501
+        ("Theodora, Thea", "Theodora, Thea"),
+        ("The Usual Suspects", "The Usual Suspects"),
+    ],
+)
+def test_a_trailing_article_goes_to_the_front(listed, spoken):
+    assert _article_first(listed) == spoken
+
+
+@pytest.mark.parametrize(
+    ("printed", "title", "year"),
+    [
+        ("Heat (1995)", "Heat", 1995),
+        ("Heat (1995) ", "Heat", 1995),
+        ("2001: A Space Odyssey (1968)", "2001: A Space Odyssey", 1968),
+        ("1984 (1956)", "1984", 1956),
+        ("Shanghai Triad (Yao a yao) (1995)", "Shanghai Triad (Yao a yao)", 1995),
+        ("Fawlty Towers (1975-1979)", "Fawlty Towers", 1975),
+        ("Big Bang Theory, The (2007-)", "The Big Bang Theory", 2007),
+        ("Diplomatic Immunity (2009– )", "Diplomatic Immunity", 2009),
+        ("Babylon 5", "Babylon 5", None),
+        ("(500) Days of Summer (2009)", "(500) Days of Summer", 2009),
+    ],
+)
+def test_the_year_is_taken_off_the_title(printed, title, year, tmp_path):
+    files = {"ratings.csv": b"u,i,r,t\n1,1,3,5\n", "movies.csv": f'i,t,g\n1,"{printed}",Drama\n'.encode()}
+    data = load_movielens("ml-20m", path=folder(files, tmp_path / "x"))
+    assert data.titles == [title]
+    assert data.items["year"][:] == [year]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"name": "ml-10m"}, ["'ml-10m'", "ml-100k, ml-1m, ml-20m"]),
+        ({"name": "ml-1m"}, ["ml-1m.zip", "path"]),
+        ({"name": "ml-20m"}, ["ml-20m.zip", "path"]),
+        ({"path": "nowhere.zip"}, ["'nowhere.zip'", "check the path"]),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused_with_the_way_out(arguments, expected):
+    with pytest.raises(InputError) as caught:
+        load_movielens(**arguments)
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_a_path_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(InputError, match=r"text\.zip' is not a zip"):
+        load_movielens(path=tmp_path / "text.zip")
+    with pytest.raises(InputError, match=r"has no ratings\.dat"):
+        load_movielens("ml-1m", path=folder(official(), tmp_path / "x"))
+
+
+# the real one
+
+
+@pytest.fixture(scope="module")
+def real() -> Interactions:
+    return load_movielens()
+
+
+def test_the_100k_has_the_published_sizes(real):
+    assert (real.n_users, real.n_items, len(real)) == (943, 1682, 100_000)
+    assert np.bincount(real.user).min() == 20
+    assert np.bincount(real.item).min() == 1
+    assert np.unique(real.rating).tolist() == [1, 2, 3, 4, 5]
+    assert real.rating.mean() == pytest.approx(3.52986, abs=1e-5)
+    assert (real.timestamp.min(), real.timestamp.max()) == (874724710, 893286638)
+
+
+def test_three_quarters_of_the_100k_are_tied(real):
+    assert real.tied_share == pytest.approx(0.758, abs=0.0005)
+
+
+def test_the_100k_knows_its_users_and_films(real):
+    assert real.user_attributes.shape == (943, 1 + 2 + 21)
+    np.testing.assert_allclose(real.user_attributes[:, 0].mean(), 0, atol=1e-5)
+    np.testing.assert_array_equal(real.user_attributes[:, 1:3].sum(1), 1)
+    assert real.texts[0] == "Toy Story (1995). Animation, Children's, Comedy."
+    assert "The Usual Suspects" in real.titles
+    assert not any(title.endswith((", The", ", A", ", An")) for title in real.titles)

@@ -1,0 +1,110 @@
+"""The two-tower recommender as a whole: protocol, cold items, newcomers, words."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from recsys_cl.data import Sequences, Split, cold_item_split, leave_one_out, synthetic
+from recsys_cl.encoders import LanguageEncoder
+from recsys_cl.errors import InputError
+from recsys_cl.evaluation import evaluate
+from recsys_cl.recommenders import Chance, Popularity, TwoTower, load_recommender
+
+QUICK = {"dim": 16, "length": 20, "epochs": 3, "batch_size": 128}
+
+
+@pytest.fixture(autouse=True)
+def bag_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the language model: hashed words, so that no weights are needed."""
+
+    def encode(self: LanguageEncoder, texts: list[str]) -> torch.Tensor:
+        vectors = torch.zeros(len(texts), 64)
+        for row, text in enumerate(texts):
+            for word in text.split():
+                vectors[row, sum(map(ord, word)) * 7 % 64] += 1
+        return torch.nn.functional.normalize(vectors, dim=1)
+
+    monkeypatch.setattr(LanguageEncoder, "__init__", lambda self, *args, **options: None)
+    monkeypatch.setattr(LanguageEncoder, "encode", encode)
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return leave_one_out(synthetic(400, 120, seed=5), seed=0)
+
+
+@pytest.fixture(scope="module")
+def cold() -> Split:
+    return cold_item_split(synthetic(400, 200, skew=0.3, seed=5), share=0.2, seed=0)
+
+
+def test_beats_popularity(split: Split) -> None:
+    trained = TwoTower(model="", **{**QUICK, "epochs": 8}).fit(split)
+    assert evaluate(trained, split.test).mean() > evaluate(Popularity().fit(split), split.test).mean()
+
+
+@pytest.mark.parametrize("settings", [
+    {"model": ""},
+    {"ids": False},
+    {"ids": True, "similarity": "dot", "temperature": 1.0},
+    {"user_tower": "mean"},
+    {"user_tower": "mlp"},
+    {"user_tower": "mlp", "model": ""},
+])  # fmt: skip
+def test_saved_and_loaded_scores_the_same(split: Split, tmp_path: Path, settings: dict) -> None:
+    trained = TwoTower(**{**QUICK, **settings, "epochs": 1}).fit(split)
+    trained.save(tmp_path)
+    loaded = load_recommender(tmp_path)
+    assert loaded == trained
+    histories = split.test.history[:50]
+    assert_close(loaded.score(histories), trained.score(histories), rtol=0, atol=0)
+    newcomer = Sequences.from_lists([[3, 7], []])
+    assert loaded.score(newcomer).shape == (2, split.n_items)
+    assert loaded.score(newcomer).isfinite().all()
+
+
+def test_ids_alone_know_nothing_about_cold_items(cold: Split) -> None:
+    trained = TwoTower(model="", **QUICK).fit(cold)
+    scores = trained.score(cold.test.history)[:, cold.test.candidates]
+    assert (scores == scores[:, :1]).all(), "unseen items differ although they have neither text nor training events"
+    chance = evaluate(Chance().fit(cold), cold.test)
+    assert evaluate(trained, cold.test).mean() == pytest.approx(chance.mean(), abs=1e-12)
+
+
+def test_text_finds_cold_items_far_above_chance(cold: Split) -> None:
+    for ids in (True, False):
+        trained = TwoTower(ids=ids, **{**QUICK, "id_dropout": 0.5}).fit(cold)
+        assert evaluate(trained, cold.test).mean() > 1.6 * evaluate(Chance().fit(cold), cold.test).mean()
+
+
+def test_training_without_log_q_holds_popular_items_down(split: Split) -> None:
+    def lift(log_q: bool) -> float:
+        scores = TwoTower(model="", log_q=log_q, **QUICK).fit(split).score(split.test.history)
+        return float(np.corrcoef(scores.mean(0).numpy(), np.log1p(split.counts))[0, 1])
+
+    assert lift(True) > lift(False) + 0.2
+
+
+def test_reads_a_sentence(split: Split) -> None:
+    trained = TwoTower(ids=False, **QUICK).fit(split)
+    text = split.data.texts[11]
+    as_words = trained.score_text(text)
+    as_history = trained.score(Sequences.from_lists([[11]]))
+    assert_close(as_words, as_history, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="does not read text"):
+        TwoTower(model="", **QUICK).fit(split).score_text(text)
+
+
+def test_temperature_is_learned_and_bounded(split: Split) -> None:
+    trained = TwoTower(model="", **QUICK).fit(split)
+    assert abs(trained.network.temperature.item() - 0.1) > 1e-4
+    trained.network.log_scale.data.fill_(50.0)
+    assert trained.network.temperature.item() == pytest.approx(0.01)
+
+
+def test_unknown_user_tower_is_named(split: Split) -> None:
+    with pytest.raises(InputError, match="unknown user tower 'rnn'; valid names are attention, mean, mlp"):
+        TwoTower(model="", user_tower="rnn").fit(split)  # type: ignore[arg-type]

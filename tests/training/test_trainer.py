@@ -1,0 +1,181 @@
+"""Training: stateless randomness, exact resume after kill -9, damaged checkpoints."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recsys_cl.data import PAD, Sequences, leave_one_out, synthetic
+from recsys_cl.errors import InputError
+from recsys_cl.recommenders import TwoTower
+from recsys_cl.training import EpochShuffle, NextItemExamples, newest_checkpoint
+
+SETTINGS = dict(  # noqa: C408
+    model="", dim=16, length=10, epochs=4, batch_size=64, patience=9, dropout=0.3, id_dropout=0.2, event_dropout=0.3
+)
+
+RUN = """
+import json, sys, torch
+from recsys_cl.data import leave_one_out, synthetic
+from recsys_cl.evaluation import evaluate
+from recsys_cl.recommenders import TwoTower
+
+torch.set_num_threads(1)
+split = leave_one_out(synthetic(200, 100, seed=3), seed=0)
+model = TwoTower(**json.loads(sys.argv[1])).fit(split, folder=sys.argv[2], resume=sys.argv[3] == "resume")
+model.save(sys.argv[2] + "/model")
+print(json.dumps(evaluate(model, split.test).mean()))
+"""
+
+
+def start(folder: Path, mode: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", RUN, json.dumps(SETTINGS), str(folder), mode]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> float:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return float(json.loads(out.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, float]:
+    """A run that went through, and one that was killed once its second checkpoint stood."""
+    whole, killed = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
+    metric = finish(start(whole, "fresh"))
+    process = start(killed, "fresh")
+    deadline = time.monotonic() + 200
+    while len(list(killed.glob("checkpoint-*/trainer_state.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not (killed / "model").exists()
+    return whole, killed, metric
+
+
+def test_killed_and_resumed_ends_where_the_uninterrupted_run_ends(interrupted: tuple[Path, Path, float]) -> None:
+    whole, killed, metric = interrupted
+    resumed = finish(start(killed, "resume"))
+    assert resumed == metric
+    expected, found = (load_file(folder / "model" / "state.safetensors") for folder in (whole, killed))
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"])
+def test_truncated_newest_checkpoint_falls_back_to_the_one_before(
+    interrupted: tuple[Path, Path, float], tmp_path: Path, damaged: str
+) -> None:
+    whole, _, _ = interrupted
+    checkpoints = sorted(whole.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in checkpoints:
+        copy = tmp_path / checkpoint.name
+        copy.mkdir()
+        for file in checkpoint.iterdir():
+            (copy / file.name).write_bytes(file.read_bytes())
+    newest = tmp_path / checkpoints[-1].name
+    whole_bytes = (newest / damaged).read_bytes()
+    (newest / damaged).write_bytes(whole_bytes[: len(whole_bytes) // 2])
+    with pytest.warns(UserWarning, match=rf"{newest.name} is damaged .* falling back"):
+        found = newest_checkpoint(tmp_path)
+    assert found.name == checkpoints[-2].name
+
+
+def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no intact checkpoint"):
+        newest_checkpoint(tmp_path)
+    split = leave_one_out(synthetic(100, 80))
+    with pytest.raises(InputError, match="without a folder"):
+        TwoTower(model="").fit(split, resume=True)
+
+
+def test_run_is_described_on_disk(interrupted: tuple[Path, Path, float]) -> None:
+    run = json.loads((interrupted[0] / "run.json").read_text())
+    assert run["config"]["epochs"] == SETTINGS["epochs"]
+    assert len(run["report"]["history"]) == run["report"]["epochs"]
+    assert run["report"]["best"] == max(epoch["ndcg@10"] for epoch in run["report"]["history"])
+    assert run["device"]
+
+
+def test_same_seed_same_scores_other_seed_other_scores() -> None:
+    split = leave_one_out(synthetic(100, 80))
+    settings = {**SETTINGS, "epochs": 1}
+    first, again, other = (TwoTower(**settings, seed=seed).fit(split).score(split.test.history) for seed in (0, 0, 1))
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.allclose(first, other)
+
+
+def test_training_learns_and_keeps_the_best_epoch() -> None:
+    split = leave_one_out(synthetic(300, 100, seed=1))
+    model = TwoTower(**{**SETTINGS, "epochs": 5}).fit(split)
+    losses = [epoch["loss"] for epoch in model.report.history]
+    assert losses[-1] < losses[0]
+    from recsys_cl.evaluation import evaluate
+
+    assert evaluate(model, split.validation).mean() == pytest.approx(model.report.best, abs=1e-9)
+
+
+class TestExamples:
+    train = Sequences.from_lists([[0, 1, 2, 3], [4], [1, 4, 0]])
+
+    def test_every_event_with_a_past_is_an_example(self) -> None:
+        examples = NextItemExamples(self.train, 5, length=2)
+        batch = examples.collate([(0, example) for example in range(len(examples))])
+        assert batch["target"].tolist() == [1, 2, 3, 4, 0]
+        assert batch["history"].tolist() == [[PAD, 0], [0, 1], [1, 2], [PAD, 1], [1, 4]]
+
+    def test_known_positives_of_the_row_are_marked(self) -> None:
+        examples = NextItemExamples(self.train, 5, length=2)
+        known = examples.collate([(0, 0), (0, 3), (0, 4)])["known"]  # users 0, 2, 2; targets 1, 4, 0
+        assert known.tolist() == [[True, False, True], [True, True, True], [True, True, True]]
+
+    def test_randomness_depends_on_epoch_and_example_alone(self) -> None:
+        examples = NextItemExamples(self.train, 5, length=3, event_dropout=0.5, seed=7)
+        alone = examples.collate([(2, 2)])["history"][0]
+        together = examples.collate([(2, 0), (2, 2), (2, 4)])["history"][1]
+        assert alone.tolist() == together.tolist()
+        seen = {tuple(examples.collate([(epoch, 2)])["history"][0].tolist()) for epoch in range(30)}
+        assert len(seen) > 3
+
+    def test_dropout_rates_are_the_rates_asked_for(self) -> None:
+        long = Sequences.from_lists([list(range(100))])
+        examples = NextItemExamples(long, 10_000, length=50, event_dropout=0.3, id_dropout=0.2)
+        batch = examples.collate([(0, example) for example in range(49, 99)])
+        assert (batch["history"] == PAD).float().mean().item() == pytest.approx(0.3, abs=0.03)
+        assert (~batch["keep_id"]).float().mean().item() == pytest.approx(0.2, abs=0.02)
+
+    def test_nothing_to_train_on_is_an_error(self) -> None:
+        with pytest.raises(InputError, match="no user has two training events"):
+            NextItemExamples(Sequences.from_lists([[1], [2]]), 5, length=2)
+
+
+def test_epoch_shuffle_is_a_permutation_and_a_function_of_seed_and_epoch() -> None:
+    shuffle = EpochShuffle(50, seed=1)
+    first = list(shuffle)
+    assert sorted(example for _, example in first) == list(range(50))
+    assert list(shuffle) == first
+    shuffle.set_epoch(1)
+    second = list(shuffle)
+    assert [example for _, example in second] != [example for _, example in first]
+    assert {epoch for epoch, _ in second} == {1}
+    assert np.mean([a == b for (_, a), (_, b) in zip(first, second, strict=True)]) < 0.2
+
+
+def test_no_progress_bar_is_left_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TwoTower(**{**SETTINGS, "epochs": 1}).fit(leave_one_out(synthetic(100, 80)))
+    assert capsys.readouterr().out == ""
