@@ -313,7 +313,8 @@ def recommend(
     else:
         person = history if history is not None else Sequences.from_lists([find_items(recommender, liked)])
         scores, seen = recommender.score(person)[0], person.items[person.start[0] : person.stop[0]]
-    order = [int(item) for item in scores.argsort(descending=True, stable=True) if item not in set(seen.tolist())]
+    known = set(seen.tolist())
+    order = [item for item in scores.argsort(descending=True, stable=True).tolist() if item not in known]
     return [
         {
             "rank": rank,
@@ -337,16 +338,16 @@ def find_items(recommender: Recommender, wanted: Sequence[str]) -> list[int]:
     for item, title in enumerate(titles):
         by_title.setdefault(title.casefold(), []).append(item)
     found = []
+    by_id = {item_id: [item] for item, item_id in enumerate(ids)}
     for wish in wanted:
-        matches = by_title.get(wish.casefold().strip()) or [item for item, item_id in enumerate(ids) if item_id == wish]
+        matches = by_title.get(wish.casefold().strip()) or by_id.get(wish)
         if not matches:
             close = difflib.get_close_matches(wish.casefold(), by_title, n=3, cutoff=0.5)
             hint = ", ".join(repr(titles[by_title[title][0]]) for title in close) or "none is close"
             raise InputError(f"no item is called {wish!r}; the closest titles are: {hint}")
         if len(matches) > 1:
-            raise InputError(
-                f"{len(matches)} items are called {wish!r}; give the id of one: {', '.join(ids[item] for item in matches)}"
-            )
+            known_ids = ", ".join(ids[item] for item in matches)
+            raise InputError(f"{len(matches)} items are called {wish!r}; give the id of one of them: {known_ids}")
         found.append(matches[0])
     return found
 

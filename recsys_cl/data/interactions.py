@@ -297,13 +297,14 @@ def _seconds(column: pd.Series) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce")
     if numbers.isna().any():
         dates = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
-        if dates.isna().any():
-            row = int(np.argmax(dates.isna().to_numpy()))
+        unread = (numbers.isna() & dates.isna()).to_numpy()
+        if unread.any():
+            row = int(np.argmax(unread))
             raise InputError(
                 f"interactions row {row + 1}: timestamp {_show(column.iloc[row])} is neither a number of seconds "
                 "nor a date; write seconds since 1970 or ISO 8601"
             )
-        numbers = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+        numbers = numbers.fillna((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1))
     seconds = numbers.to_numpy(dtype=np.float64)
     if not np.isfinite(seconds).all():
         row = int(np.argmin(np.isfinite(seconds)))

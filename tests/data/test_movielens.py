@@ -14,8 +14,8 @@ FILMS = [  # title, year, genres
     ("Toy Story", "1995", ["Animation", "Children's", "Comedy"]),
     ("Usual Suspects, The", "1995", ["Crime", "Thriller"]),
     ("Misérables, Les", "1995", ["Drama", "Musical"]),
-    ("unknown", "", ["unknown"]),
-    ('"Monkeys", 12', "1995", ["Drama", "Sci-Fi"]),
+    ("Good Morning", "1971", ["unknown"]),
+    ("Wallace & Gromit: 2", "", ["Animation", "Film-Noir"]),
 ]
 EVENTS = [(7, 3, 4, 881250949), (196, 1, 3, 881250949), (7, 1, 5, 881250950), (22, 4, 1, 878887116), (7, 5, 2, 9)]
 USERS = [(7, 24, "M", "none", "85711"), (22, 53, "F", "other", "T8H1N"), (196, 33, "M", "writer", "02215")]
@@ -108,8 +108,8 @@ def test_both_layouts_of_the_100k_give_the_same_interactions(tmp_path):
     first = load_movielens(path=folder(official(), tmp_path / "official"))
     second = load_movielens(path=folder(atomic(), tmp_path / "atomic"))
     assert_same(first, second)
-    assert first.titles == ["Toy Story", "The Usual Suspects", "Les Misérables", "unknown", '"Monkeys", 12']
-    assert first.items["year"][:] == [1995, 1995, 1995, None, 1995]
+    assert first.titles == ["Toy Story", "The Usual Suspects", "Les Misérables", "Good Morning", "Wallace & Gromit: 2"]
+    assert first.items["year"][:] == [1995, 1995, 1995, 1971, None]
     assert first.texts[:2] == [
         "Toy Story (1995). Animation, Children's, Comedy.",
         "The Usual Suspects (1995). Crime, Thriller.",
@@ -117,6 +117,22 @@ def test_both_layouts_of_the_100k_give_the_same_interactions(tmp_path):
     assert first.user_ids.tolist() == [7, 196, 22]
     assert first.item.tolist() == [2, 0, 0, 3, 4]
     assert first.user_attributes.shape == (3, 1 + 2 + 3)
+
+
+@pytest.mark.parametrize(
+    ("in_official", "in_atomic", "title", "year"),
+    [  # films 267 and 1412, as the two distributions spell them
+        ("unknown", ("unkonwn", "unkonwn"), "unknown", None),
+        ("Land Before Time III (1995) (V)", ("Land Before Time III (1995)", "V"), "Land Before Time III", 1995),
+    ],
+)
+def test_both_layouts_agree_on_the_two_films_that_they_spell_differently(in_official, in_atomic, title, year, tmp_path):
+    first, second = official(), atomic()
+    first["u.item"] = first["u.item"].replace(b"Toy Story (1995)", in_official.encode())
+    second["ml-100k.item"] = second["ml-100k.item"].replace(b"Toy Story\t1995", "\t".join(in_atomic).encode())
+    for name, files in (("official", first), ("atomic", second)):
+        data = load_movielens(path=folder(files, tmp_path / name))
+        assert (data.titles[0], data.items["year"][0]) == (title, year)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

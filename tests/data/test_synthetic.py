@@ -13,7 +13,7 @@ def topics(data: Interactions) -> np.ndarray:
 
 
 def test_a_seed_makes_a_world():
-    first, second, other = synthetic(100, 64, seed=1), synthetic(100, 64, seed=1), synthetic(100, 64, seed=2)
+    first, second, other = synthetic(100, 80, seed=1), synthetic(100, 80, seed=1), synthetic(100, 80, seed=2)
     for name in ("user", "item", "rating", "timestamp", "event", "user_attributes"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     assert first.texts == second.texts

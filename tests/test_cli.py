@@ -1,0 +1,239 @@
+"""The command line: foreign data without touching code, one clear line for every bad input, JSON for scripts."""
+
+import errno
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys_cl import assets, cli
+from recsys_cl.data import synthetic
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two files: string ids, Unicode titles, missing texts, 30 % ties."""
+    folder = tmp_path_factory.mktemp("foreign")
+    data = synthetic(200, 100, ties=0.3, seed=11)
+    events = data.events.to_pandas().drop(columns="event")
+    events["user_id"] = "user–" + events["user_id"].astype(str)
+    events["item_id"] = "ítem/" + events["item_id"].astype(str)
+    items = data.items.to_pandas()[["item_id", "title", "text"]]
+    items["item_id"] = "ítem/" + items["item_id"].astype(str)
+    items["title"] = [f"Übermorgen № {number} — 電影" for number in range(len(items))]
+    items.loc[::7, "text"] = None
+    events.to_csv(folder / "events.csv", index=False)
+    items.to_csv(folder / "items.csv", index=False)
+    return folder / "events.csv", folder / "items.csv"
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error of ``recsys-cl ARGUMENTS``."""
+    monkeypatch.setattr(sys, "argv", ["recsys-cl", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(stopped.value.code or 0), out, err
+
+
+class TestForeignData:
+    MODELS = ("random", "popularity", "item-knn", "ease", "ease-recency", "ials", "tfidf")
+    TOWER = "two-tower-id:epochs=1,dim=8,length=10"
+
+    def compare(self, monkeypatch, capsys, events: Path, items: Path, split: str) -> dict:
+        models = [part for model in (*self.MODELS, self.TOWER) for part in ("--model", model)]
+        code, out, err = run(
+            monkeypatch, capsys, "compare", "--interactions", events, "--items", items,
+            "--split", split, "--seeds", 1, "--draws", 2, "--json", *models,
+        )  # fmt: skip
+        assert code == 0, err
+        assert "15 items without text" in err
+        return json.loads(out)
+
+    @pytest.mark.parametrize("split", ["leave-one-out", "temporal", "cold-items"])
+    def test_renaming_ids_changes_no_metric(self, monkeypatch, capsys, foreign, tmp_path, split) -> None:
+        original = self.compare(monkeypatch, capsys, *foreign, split)
+        assert original["protocol"]["data"] == "events"
+        assert [row["model"] for row in original["rows"]] == [*self.MODELS, self.TOWER]
+        renamed = []
+        for file, columns in zip(foreign, (["user_id", "item_id"], ["item_id"]), strict=True):
+            table = pd.read_csv(file)
+            for column in columns:
+                table[column] = [f"{hash_of(value)}" for value in table[column]]
+            renamed.append(tmp_path / file.name)
+            table.to_csv(renamed[-1], index=False)
+        again = self.compare(monkeypatch, capsys, *renamed, split)
+        for before, after in zip(original["rows"], again["rows"], strict=True):
+            assert before["metrics"] == after["metrics"], before["model"]
+
+    def test_json_has_the_documented_shape(self, monkeypatch, capsys, foreign) -> None:
+        result = self.compare(monkeypatch, capsys, *foreign, "leave-one-out")
+        assert {"data", "split", "users", "events"} <= set(result["protocol"])
+        assert result["protocol"]["split"] == "leave-one-out"
+        for row in result["rows"]:
+            assert {"model", "seeds", "seconds", "metrics"} <= set(row)
+            for metric in ("ndcg@10", "hr@10"):
+                values = row["metrics"][metric]
+                assert set(values) == {"mean", "sd", "low", "high"}
+                assert values["low"] <= values["mean"] <= values["high"]
+                assert np.isfinite(list(values.values())).all()
+
+    def test_other_column_names(self, monkeypatch, capsys, foreign, tmp_path) -> None:
+        table = pd.read_csv(foreign[0]).rename(columns={"user_id": "who", "timestamp": "at"})
+        table.to_csv(tmp_path / "events.tsv", sep="\t", index=False)
+        code, out, _ = run(
+            monkeypatch, capsys, "data", "--interactions", tmp_path / "events.tsv",
+            "--column", "user_id=who", "--column", "timestamp=at", "--json",
+        )  # fmt: skip
+        assert code == 0
+        assert json.loads(out)["users"] == 200
+
+    def test_train_then_evaluate_and_recommend_from_the_folder(self, monkeypatch, capsys, foreign, tmp_path) -> None:
+        files = ("--interactions", foreign[0], "--items", foreign[1])
+        settings = ("--set", "epochs=1", "--set", "dim=8", "--set", "length=10")
+        folder = tmp_path / "model"
+        code, out, err = run(
+            monkeypatch, capsys, "train", *files, "--model", "two-tower-id", "--output", folder, *settings, "--json"
+        )
+        assert code == 0, err
+        trained = json.loads(out)["rows"][0]["metrics"]
+        assert {"config.json", "items.parquet", "state.safetensors"} <= {file.name for file in folder.iterdir()}
+        assert (folder / "checkpoints" / "run.json").is_file()
+        code, out, _ = run(monkeypatch, capsys, "evaluate", *files, "--model", folder, "--json")
+        assert code == 0
+        assert json.loads(out)["rows"][0]["metrics"] == trained
+        liked = ("--liked", "übermorgen № 3 — 電影", "--liked", "ítem/5")
+        code, out, _ = run(monkeypatch, capsys, "recommend", "--model", folder, *liked, "--k", 4, "--json")
+        assert code == 0
+        items = json.loads(out)["items"]
+        assert [item["rank"] for item in items] == [1, 2, 3, 4]
+        assert not {"ítem/3", "ítem/5"} & {item["item_id"] for item in items}
+
+    def test_recommend_to_a_user_and_to_a_sentence(self, monkeypatch, capsys, foreign) -> None:
+        files = ("--interactions", foreign[0], "--items", foreign[1], "--model", "tfidf", "--json")
+        code, out, _ = run(monkeypatch, capsys, "recommend", "--user", "user–7", *files)
+        assert code == 0
+        seen = set(pd.read_csv(foreign[0]).query("user_id == 'user–7'")["item_id"])
+        assert not seen & {item["item_id"] for item in json.loads(out)["items"]}
+        wanted = pd.read_csv(foreign[1])["text"].dropna().iloc[4]
+        code, out, _ = run(monkeypatch, capsys, "recommend", "--text", wanted, *files)
+        assert code == 0
+        best = json.loads(out)["items"][0]["item_id"]
+        assert pd.read_csv(foreign[1]).set_index("item_id").loc[best, "text"] == wanted
+
+
+def hash_of(value: str) -> str:
+    return f"x{sum(ord(letter) * 31**place for place, letter in enumerate(value)) % 2**61:x}"
+
+
+def spoil(column: str, value: object):
+    def change(events: pd.DataFrame) -> pd.DataFrame:
+        events = events.astype(object)
+        events.loc[16, column] = value
+        return events
+
+    return change
+
+
+BAD_EVENTS = {
+    "misnamed column": (lambda events: events.rename(columns={"timestamp": "when"}), ["'timestamp'", "--column"]),
+    "no rows": (lambda events: events.iloc[:0], ["empty"]),
+    "id without an item": (spoil("item_id", "nowhere"), ["row 17", "'nowhere'"]),
+    "NaN rating": (spoil("rating", "NaN"), ["row 17", "rating", "NaN"]),
+    "unreadable timestamp": (spoil("timestamp", "soon"), ["row 17", "timestamp", "'soon'"]),
+    "one interaction": (
+        lambda events: pd.concat([events, events.iloc[:1].assign(user_id="lonely")]),
+        ["'lonely'", "one interaction", "--min-events 2"],
+    ),
+}
+
+
+class TestBadInput:
+    def check(self, result: tuple[int, str, str], words: list[str]) -> None:
+        code, out, err = result
+        assert code == 2, err
+        assert out == ""
+        lines = [line for line in err.splitlines() if not line.startswith("warning:")]
+        assert len(lines) == 1, err
+        assert lines[0].startswith("error: ")
+        for word in words:
+            assert word in lines[0]
+
+    @pytest.mark.parametrize("case", BAD_EVENTS)
+    def test_bad_events(self, monkeypatch, capsys, foreign, tmp_path, case) -> None:
+        change, words = BAD_EVENTS[case]
+        change(pd.read_csv(foreign[0])).to_csv(tmp_path / "events.csv", index=False)
+        files = ("--interactions", tmp_path / "events.csv", "--items", foreign[1])
+        output = tmp_path / "model"
+        self.check(run(monkeypatch, capsys, "train", *files, "--model", "popularity", "--output", output), words)
+        assert not output.exists()
+
+    def test_empty_file_and_missing_file(self, monkeypatch, capsys, tmp_path) -> None:
+        (tmp_path / "events.csv").touch()
+        self.check(run(monkeypatch, capsys, "data", "--interactions", tmp_path / "events.csv"), ["is empty"])
+        self.check(run(monkeypatch, capsys, "data", "--interactions", tmp_path / "other.csv"), ["no file", "other.csv"])
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("compare", "--model", "popularity", "--model", "eese"), ["'eese'", "'ease'"]),
+            (("compare", "--model", "ease:l3=1"), ["ease", "l3"]),
+            (("evaluate", "--model", "no/such/folder"), ["no/such/folder"]),
+            (("assets", "fetch", "ml-100"), ["'ml-100'", "ml-100k"]),
+            (("data", "--data", "ml-100m"), ["'ml-100m'", "ml-100k"]),
+            (("data", "--data", "ml-1m"), ["ml-1m.zip", "path"]),
+            (("recommend", "--model", "popularity"), ["exactly one"]),
+            (("recommend", "--model", "popularity", "--text", "space"), ["does not read text", "tfidf"]),
+            (("data", "--column", "user_id"), ["'user_id'", "NAME=VALUE"]),
+            (("train", "--model", "ease", "--output", "x", "--resume"), ["one step", "resume"]),
+        ],
+    )
+    def test_unknown_names_and_impossible_wishes(
+        self, monkeypatch, capsys, tmp_path, foreign, arguments, words
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        if arguments[0] in {"compare", "evaluate", "recommend", "train"}:
+            arguments = (*arguments, "--interactions", foreign[0], "--items", foreign[1])
+        self.check(run(monkeypatch, capsys, *arguments), words)
+        assert not list(tmp_path.iterdir())
+
+    def test_liked_title_without_a_match_offers_the_closest(self, monkeypatch, capsys, foreign) -> None:
+        files = ("--interactions", foreign[0], "--items", foreign[1])
+        wish = ("recommend", "--model", "popularity", "--liked", "Übermorgen № 33 — 電视")
+        self.check(run(monkeypatch, capsys, *wish, *files), ["'Übermorgen № 33 — 電影'", "closest"])
+
+    def test_unknown_user_is_named(self, monkeypatch, capsys, foreign) -> None:
+        files = ("--interactions", foreign[0], "--items", foreign[1])
+        wish = ("recommend", "--model", "popularity", "--user", "user–7777")
+        self.check(run(monkeypatch, capsys, *wish, *files), ["'user–7777'"])
+
+    def test_no_network_says_which_file_to_put_where(self, monkeypatch, capsys, tmp_path) -> None:
+        monkeypatch.setenv("RECSYS_CL_CACHE", str(tmp_path))
+        monkeypatch.setenv("RECSYS_CL_OFFLINE", "1")
+        self.check(run(monkeypatch, capsys, "data"), ["RECSYS_CL_OFFLINE", "ml-100k.zip", str(tmp_path)])
+
+    def test_disk_full_during_a_download_leaves_nothing(self, monkeypatch, capsys, tmp_path) -> None:
+        def full(*_: object, **__: object) -> Path:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setenv("RECSYS_CL_CACHE", str(tmp_path))
+        monkeypatch.delenv("RECSYS_CL_OFFLINE", raising=False)
+        monkeypatch.setattr(assets.pooch, "retrieve", full)
+        code, out, err = run(monkeypatch, capsys, "assets", "fetch", "ml-100k")
+        assert (code, out) == (2, "")
+        assert "No space left" in err.splitlines()[-1]
+        assert "Traceback" not in err
+        assert not (tmp_path / "ml-100k").exists()
+
+    def test_damaged_model_folder(self, monkeypatch, capsys, foreign, tmp_path) -> None:
+        files = ("--interactions", foreign[0], "--items", foreign[1])
+        code, _, _ = run(monkeypatch, capsys, "train", "--model", "ease", "--output", tmp_path, *files)
+        assert code == 0
+        state = tmp_path / "state.safetensors"
+        state.write_bytes(state.read_bytes()[:1000])
+        self.check(run(monkeypatch, capsys, "evaluate", "--model", tmp_path, *files), ["state.safetensors", "damaged"])
