@@ -81,7 +81,7 @@ class ItemKNN(Recommender):
         users = split.train.matrix(split.n_items)  # (U, N) sparse
         together = torch.from_numpy((users.T @ users).toarray())  # (N, N)
         norm = together.diagonal().sqrt()  # (N,)
-        similarity = together / (norm[:, None] * norm + self.shrink)  # (N, N)
+        similarity = together / (norm[:, None] * norm + self.shrink).clamp(min=1e-12)  # (N, N)
         similarity.fill_diagonal_(0)
         least = similarity.topk(min(self.neighbours, split.n_items), dim=0).values[-1]  # (N,) per target item
         similarity[similarity < least] = 0
