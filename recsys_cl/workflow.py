@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -267,7 +268,7 @@ def compare(
 
 def _kept_run(model: str, held_out: Split, draw: int, folder: Path | None) -> tuple[Evaluation, float]:
     """Fit and test one model on one draw, or read it from ``folder`` if that was done before."""
-    file = None if folder is None else folder / f"{model}-{draw}.npz"
+    file = None if folder is None else folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', model)}-{draw}.npz"
     if file is not None and file.exists():
         stored = Evaluation.load(file)
         metrics = dict(stored.metrics)

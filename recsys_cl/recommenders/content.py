@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recsys_cl.data import Sequences, Split
 from recsys_cl.encoders.language import LanguageEncoder
+from recsys_cl.errors import InputError
 from recsys_cl.recommenders.base import Recommender
 
 
@@ -42,7 +43,12 @@ class TfidfContent(Recommender):
         """Vectorizer and ``(n_items, vocabulary)`` vectors: a function of the texts, so nothing to store."""
         if not hasattr(self, "_cached"):
             vectorizer = TfidfVectorizer(sublinear_tf=True)
-            self._cached = vectorizer, vectorizer.fit_transform(list(self.items["text"]))
+            try:
+                self._cached = vectorizer, vectorizer.fit_transform(list(self.items["text"]))
+            except ValueError as error:
+                raise InputError(
+                    f"the items' texts hold no words ({error}); give items with titles or texts"
+                ) from error
         return self._cached
 
 

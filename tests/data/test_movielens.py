@@ -97,7 +97,6 @@ def assert_same(first: Interactions, second: Interactions) -> None:
     for name in ("user_ids", "item_ids", "user", "item", "rating", "timestamp", "weight"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
     assert first.items.to_dict() == second.items.to_dict()
-    assert first.items.features == second.items.features
     if first.user_attributes is None:
         assert second.user_attributes is None
     else:

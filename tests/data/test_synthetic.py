@@ -85,7 +85,7 @@ def change(data: Interactions) -> float:
 
 
 def test_drift_makes_late_taste_differ_from_early_taste():
-    still, moving = (change(synthetic(500, 500, 20_000, drift=drift)) for drift in (0.0, 1.0))
+    still, moving = (change(synthetic(500, 1_600, 20_000, drift=drift)) for drift in (0.0, 1.0))
     assert still < 0.35
     assert moving > still + 0.2
 

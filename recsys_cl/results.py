@@ -1,0 +1,90 @@
+"""Stored runs as tables: what a chapter prints is read from the file that the run wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recsys_cl.errors import InputError
+
+
+def read_result(name: str, folder: str | Path = "results") -> dict[str, Any]:
+    """A stored run with its provenance.
+
+    Raises:
+        InputError: If there is no such run.
+    """
+    file = Path(folder) / f"{name}.json"
+    if not file.is_file():
+        there = ", ".join(sorted(path.stem for path in Path(folder).glob("*.json"))) or "none"
+        raise InputError(
+            f"no stored run {name!r} in {str(folder)!r} (there are: {there}); make it with benchmarks/run.py"
+        )
+    return json.loads(file.read_text())
+
+
+def comparison_table(result: dict[str, Any], metrics: tuple[str, ...] = ("ndcg@10", "hr@10")) -> pd.DataFrame:
+    """A stored comparison, best model first.
+
+    Args:
+        result: What ``read_result`` gave for a comparison.
+        metrics: Metrics to show, the first decides the order.
+
+    Returns:
+        One row per model: runs, mean and standard deviation over runs, 95 % interval over users, p-value
+        against the best model (Holm's correction), seconds per fit.
+    """
+    table = result["result"]
+    rows = []
+    for row in sorted(table["rows"], key=lambda row: -row["metrics"][metrics[0]]["mean"]):
+        first = row["metrics"][metrics[0]]
+        test = table["tests"].get(row["model"])
+        rows.append(
+            {"model": row["model"], "runs": row["seeds"]}
+            | {name: f"{row['metrics'][name]['mean']:.3f} ± {row['metrics'][name]['sd']:.3f}" for name in metrics}
+            | {f"{metrics[0]}, 95 % interval": f"{first['low']:.3f} to {first['high']:.3f}"}
+            | {
+                "p against the best": "" if test is None else f"{test['p_value']:.4f}",
+                "seconds": f"{row['seconds']:.1f}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("model")
+
+
+def search_table(result: dict[str, Any]) -> pd.DataFrame:
+    """A stored search: per model its defaults' and its best trial's validation metric, and the best settings."""
+    rows = []
+    for model, search in result["result"]["models"].items():
+        best = max(search["trials"], key=lambda trial: trial["validation"])
+        rows.append(
+            {
+                "model": model,
+                "split": search["split"],
+                "trials": len(search["trials"]),
+                "defaults": round(search["trials"][0]["validation"], 4),
+                "best": round(best["validation"], 4),
+                "best settings": ", ".join(f"{key}={value:g}" for key, value in best["settings"].items()) or "defaults",
+            }
+        )
+    return pd.DataFrame(rows).set_index("model")
+
+
+def ledger(folder: str | Path = "results") -> pd.DataFrame:
+    """Every stored run: command, minutes, hardware, commit, date."""
+    rows = []
+    for file in sorted(Path(folder).glob("*.json")):
+        run = json.loads(file.read_text())
+        rows.append(
+            {
+                "run": file.stem,
+                "command": run["command"],
+                "minutes": round(run["seconds"] / 60, 1),
+                "hardware": f"{run['device']}, {run['threads']} of {run['cores']} cores",
+                "commit": run["commit"],
+                "date": run["date"],
+            }
+        )
+    return pd.DataFrame(rows).set_index("run")

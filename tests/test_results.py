@@ -1,0 +1,83 @@
+"""Stored runs: tables follow from the values of the runs, defaults from the search, and a quick re-run agrees."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys_cl import workflow
+from recsys_cl.data import Interactions, load_movielens
+from recsys_cl.errors import InputError
+from recsys_cl.evaluation import holm
+from recsys_cl.recommenders import MODELS, create
+from recsys_cl.results import comparison_table, ledger, read_result, search_table
+
+RESULTS = Path(__file__).parents[1] / "book" / "results"
+STORED = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+COMPARISONS = [name for name, run in STORED.items() if "rows" in run["result"]]
+
+TOLERANCE = 0.002
+"""How far a re-run of an untrained model may be from the stored mean: other processors round differently."""
+
+
+@pytest.fixture(scope="module")
+def data() -> Interactions:
+    return load_movielens()
+
+
+def test_every_run_says_where_it_comes_from() -> None:
+    assert {"search", "compare-leave-one-out", "compare-cold-items", "compare-leave-last-n"} <= set(STORED)
+    for name, run in STORED.items():
+        assert run["command"] == f"python benchmarks/run.py {name}"
+        assert {"versions", "device", "threads", "commit", "date", "seconds"} <= set(run)
+        assert run["seconds"] < 3600
+    assert len(ledger(RESULTS)) == len(STORED)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_tables_follow_from_the_runs(name: str) -> None:
+    result = STORED[name]["result"]
+    for row in result["rows"]:
+        runs, metric = result["runs"][row["model"]], row["metrics"]["ndcg@10"]
+        assert len(runs) == row["seeds"]
+        assert metric["mean"] == pytest.approx(np.mean(runs))
+        assert metric["sd"] == pytest.approx(np.std(runs, ddof=1) if len(runs) > 1 else 0.0)
+        assert metric["low"] <= metric["mean"] <= metric["high"]
+    best = max(result["rows"], key=lambda row: row["metrics"]["ndcg@10"]["mean"])["model"]
+    assert set(result["tests"]) == set(result["runs"]) - {best}
+    p_values = np.array([test["p_value"] for test in result["tests"].values()])
+    assert (holm(p_values) >= p_values).all()
+    table = comparison_table(STORED[name])
+    assert table.index[0] == best
+    assert table.loc[best, "p against the best"] == ""
+
+
+@pytest.mark.parametrize("name", ["compare-leave-one-out", "compare-temporal", "compare-cold-items"])
+def test_a_quick_rerun_agrees(name: str, data: Interactions) -> None:
+    result = STORED[name]["result"]
+    models = ("tfidf", "ridge") if name == "compare-cold-items" else ("popularity", "ease", "ease-recency")
+    split = name.removeprefix("compare-")
+    table = workflow.compare(data, models, split=split, draws=result["protocol"]["draws"])
+    for row in table.rows:
+        stored = next(one for one in result["rows"] if one["model"] == row.model)["metrics"]["ndcg@10"]
+        found = row.metrics()["ndcg@10"]
+        for value in ("mean", "low", "high"):
+            assert found[value] == pytest.approx(stored[value], abs=TOLERANCE), (row.model, value)
+
+
+def test_every_model_had_the_same_budget_and_the_best_trial_became_the_default() -> None:
+    result = STORED["search"]["result"]
+    for model, search in result["models"].items():
+        assert len(search["trials"]) == result["trials"]
+        best: dict[str, Any] = max(search["trials"], key=lambda trial: trial["validation"])["settings"]
+        default = create(model)
+        for field, value in best.items():
+            assert getattr(default, field) == value, (model, field)
+    assert set(search_table(STORED["search"]).index) <= set(MODELS)
+
+
+def test_missing_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no stored run 'nothing'.*benchmarks/run.py"):
+        read_result("nothing", tmp_path)
