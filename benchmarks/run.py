@@ -116,13 +116,14 @@ def comparison(split: str, **options: Any) -> Callable[[Path], dict[str, Any]]:
     return run
 
 
+WARM = ["popularity", "item-knn", "ease", "ease-recency", "ials", "tfidf", "minilm", "two-tower-id", "two-tower"]
 TOWERS = [f"two-tower-id:user_tower={tower}" for tower in ("attention", "mean", "mlp")]
 
 RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "search": search,
     "compare-leave-one-out": comparison("leave-one-out", seeds=3, draws=5),
-    "compare-leave-last-n": comparison("leave-last-n", seeds=3, draws=3),
-    "compare-temporal": comparison("temporal", seeds=3, draws=3),
+    "compare-leave-last-n": comparison("leave-last-n", models=WARM, seeds=3, draws=3),
+    "compare-temporal": comparison("temporal", models=WARM, seeds=3, draws=3),
     "compare-cold-items": comparison("cold-items", seeds=5, draws=5),
     "user-towers": comparison("leave-one-out", models=TOWERS, seeds=3, draws=3),
 }

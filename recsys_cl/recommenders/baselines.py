@@ -71,8 +71,8 @@ class ItemKNN(Recommender):
         Sarwar et al. (2001), https://doi.org/10.1145/371920.372071.
     """
 
-    neighbours: int = 100
-    shrink: float = 10.0
+    neighbours: int = 400
+    shrink: float = 50.0
     decay: float = 1.0
 
     def fit(self, split: Split) -> Self:
@@ -148,8 +148,8 @@ class IALS(Recommender):
         Hu, Koren and Volinsky (2008), https://doi.org/10.1109/ICDM.2008.22.
     """
 
-    factors: int = 64
-    alpha: float = 10.0
+    factors: int = 32
+    alpha: float = 1.0
     l2: float = 0.01
     iterations: int = 15
     seed: int = 0

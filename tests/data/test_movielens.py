@@ -182,7 +182,7 @@ def test_the_template_decides_the_text(tmp_path):
         (
             "City of Lost Children, The (Cité des enfants perdus, La)",
             "The City of Lost Children (Cité des enfants perdus, La)",
-        ),  # noqa: E501
+        ),
         ("Theodora, Thea", "Theodora, Thea"),
         ("The Usual Suspects", "The Usual Suspects"),
     ],

@@ -197,8 +197,7 @@ def test_temporal_split_cuts_time_once_for_everybody(seed, test, validation):
 def test_temporal_split_loses_only_users_who_have_no_past(data, shares):
     try:
         split = temporal_split(data, test=shares[0], validation=shares[1])
-    except InputError as error:
-        assert "both sides" in str(error)
+    except InputError:  # everybody's events are on one side of a cut
         assume(False)
     union = assert_disjoint(split)
     assert_no_query_knows_its_answer(split.validation)

@@ -12,7 +12,7 @@ from recsys_cl.objectives import KnownPositives, in_batch_log_q
 
 check = settings(deadline=None, max_examples=60, derandomize=True)
 N_ITEMS = 6
-HISTORIES = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=5), min_size=1, max_size=5)
+HISTORIES = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=5), min_size=1, max_size=5).filter(any)
 
 
 def test_log_q_is_the_log_of_the_share_of_the_events():
@@ -47,6 +47,11 @@ def test_the_mask_is_what_a_loop_finds(histories, data):
     items = data.draw(st.lists(st.integers(0, N_ITEMS - 1), min_size=1, max_size=6))
     mask = KnownPositives(Sequences.from_lists(histories), N_ITEMS).mask(np.array(users), np.array(items))
     assert mask.tolist() == [[item in histories[user] for item in items] for user in users]
+
+
+def test_where_nobody_likes_anything_nothing_is_known():
+    known = KnownPositives(Sequences.from_lists([[], []]), N_ITEMS)
+    assert known.mask(np.array([0, 1]), np.array([2, 3, 4])).tolist() == [[False] * 3] * 2
 
 
 def test_users_are_rows_and_not_neighbours_in_the_log():
