@@ -23,6 +23,7 @@ class Factors:
     items: Tensor
 
     def score(self, histories: Sequences) -> Tensor:
+        """Scores ``(batch, n_items)``."""
         users = torch.from_numpy(histories.matrix(len(self.items)) @ self.items.numpy())  # (B, d)
         return users @ self.items.T  # (B, N)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
+from pandas.io.common import get_handle
 
 from recsys_cl.data.interactions import EVENT_WEIGHTS, Interactions
 from recsys_cl.data.text import item_texts
@@ -96,12 +97,12 @@ def _numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 def _read_json_lines(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+        return pd.read_json(path, lines=True, dtype=False)
     except ValueError:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
+        with get_handle(path, "r", encoding="utf-8", compression="infer") as opened:
+            for number, line in enumerate(opened.handle, start=1):
                 try:
-                    json.loads(line)
+                    json.loads(line if line.strip() else "{}")
                 except json.JSONDecodeError as error:
                     raise ValueError(f"line {number} is not JSON ({error.msg})") from error
         raise

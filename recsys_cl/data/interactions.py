@@ -294,7 +294,11 @@ def _same_type(left: pd.DataFrame, right: pd.DataFrame, column: str) -> tuple[pd
 
 
 def _seconds(column: pd.Series) -> np.ndarray:
-    numbers = pd.to_numeric(column, errors="coerce")
+    column = column.infer_objects()
+    if pd.api.types.is_datetime64_any_dtype(column):
+        numbers = pd.Series(np.nan, index=column.index)  # pandas would count in the unit of the column
+    else:
+        numbers = pd.to_numeric(column, errors="coerce")
     if numbers.isna().any():
         dates = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
         unread = (numbers.isna() & dates.isna()).to_numpy()
@@ -367,7 +371,9 @@ def _attributes(users: pd.DataFrame, user_ids: np.ndarray) -> np.ndarray:
     columns = []
     for name, column in rows.items():
         if pd.api.types.is_numeric_dtype(column):
-            values = column.fillna(column.mean()).to_numpy(dtype=np.float32)
+            values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+            mean = np.nanmean(values) if np.isfinite(values).any() else 0.0
+            values = np.nan_to_num(values, nan=mean).astype(np.float32)
             columns.append(((values - values.mean()) / max(values.std(), 1e-6))[:, None])
         elif column.nunique() <= MAX_LEVELS:
             columns.append(pd.get_dummies(column).to_numpy(dtype=np.float32))

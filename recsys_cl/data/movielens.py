@@ -22,6 +22,8 @@ GENRES = [
 # fmt: on
 """The genre flags of ``u.item`` in their order."""
 
+ARTICLES = "The|A|An|Les|Le|La|L'|Das|Die|Der|Il|El"
+
 TEMPLATE = "{title} ({year}). {genres}."
 """Default item text: what a cinema's programme would print on one line."""
 
@@ -72,12 +74,14 @@ def _article_first(title: str) -> str:
     >>> _article_first("Usual Suspects, The")
     'The Usual Suspects'
     """
-    return re.sub(r"^(.*), (The|A|An|Les|Le|La|L'|Das|Die|Der|Il|El)( \\(.*\\))?$", r"\2 \1\3", title)
+    return re.sub(rf"^(.*), ({ARTICLES})( \(.*\))?$", r"\2 \1\3", title).replace("L' ", "L'")
 
 
 def _split_year(titles: pd.Series) -> pd.DataFrame:
     """``Heat (1995)`` into title and year; a title without a year keeps an empty one."""
-    parts = titles.str.strip().str.extract(r"^(?P<title>.*?)\s*(?:\((?P<year>\d{4})(?:-\d{0,4})?\))?$")
+    parts = titles.str.strip().str.extract(
+        r"^(?P<title>.*?)\s*(?:\((?P<year>\d{4})(?:[-–]\s*\d{0,4}\s*)?\)(?: \(V\))?)?$"
+    )
     return parts.assign(year=pd.to_numeric(parts["year"]).astype("Int64"))
 
 
@@ -111,6 +115,11 @@ def _ml_100k_atomic(folder: Path | zipfile.Path) -> Tables:
     """The tab-separated files with typed headers that RecBole distributes."""
     events = _read(folder, "ml-100k.inter", ["user_id", "item_id", "rating", "timestamp"], "\t", skiprows=1)
     items = _read(folder, "ml-100k.item", ["item_id", "title", "year", "genres"], "\t", skiprows=1, quoting=3)
+    in_title = items["title"].str.extract(r"\((\d{4})\)$")[0]  # one film has its year there and "V" as its year
+    items = items.assign(
+        title=items["title"].replace("unkonwn", "unknown").str.replace(r" \(\d{4}\)$", "", regex=True),
+        year=items["year"].mask(items["year"] == "V", in_title),
+    )
     items = items.assign(
         genres=items["genres"].str.split().str.join(", "),
         year=pd.to_numeric(items["year"], errors="coerce").astype("Int64"),

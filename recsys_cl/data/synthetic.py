@@ -90,14 +90,13 @@ def synthetic(
         open_rows = np.flatnonzero(again)
         popularity = popularity**0.9  # flatter every round, so that users who have seen the hits get on
 
-    stage = np.minimum(
-        2, (rng.random(n_events) < np.array([0.2, 0.4, 0.6])[fit]) * (1 + rng.integers(2, size=n_events))
-    )
+    stage = np.minimum(2, (rng.random(n_events) < np.array([0.2, 0.4, 0.6])[fit]) * (1 + (rng.random(n_events) < 0.3)))
     rating = np.clip(np.round(2.5 + 0.75 * fit + rng.normal(0, 1, n_events)), 1, 5)
     together = (rng.random(n_events) < ties) & (age > 0)
-    gaps = np.where(together, 0.0, 60.0 + rng.exponential(86_400, n_events))
+    pause = 0.25 * YEARS * SECONDS_PER_YEAR / lengths[user]  # a user is active for about half a year
+    gaps = np.where(together, 0.0, 60.0 + rng.exponential(pause))
     clock = np.cumsum(gaps)
-    begin = rng.random(n_users) * YEARS * SECONDS_PER_YEAR
+    begin = 0.75 * rng.random(n_users) * YEARS * SECONDS_PER_YEAR
     first = np.cumsum(lengths) - lengths
     timestamp = np.floor(begin[user] + clock - clock[first][user])
 

@@ -27,7 +27,10 @@ def item_texts(items: pd.DataFrame, template: str) -> list[str]:
     >>> item_texts(items, "{title}, {year}")
     ['Heat, 1995', 'Ran,']
     """
-    fields = [field for _, field, _, _ in string.Formatter().parse(template) if field]
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        raise InputError(f"template {template!r} cannot be read ({error}); write columns as {{title}}") from error
     unknown = [field for field in fields if field not in items]
     if unknown:
         raise InputError(

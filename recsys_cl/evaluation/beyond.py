@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys_cl.data import PAD
+
+
+def _shown(recommended: np.ndarray) -> np.ndarray:
+    """Item numbers in all lists, flat; the empty ends of short lists left out."""
+    return recommended[recommended != PAD]
+
 
 def coverage(recommended: np.ndarray, n_items: int) -> float:
     """Share of the catalogue that is recommended to anybody.
@@ -15,7 +22,7 @@ def coverage(recommended: np.ndarray, n_items: int) -> float:
     >>> coverage(np.array([[0, 1], [0, 2]]), n_items=6)
     0.5
     """
-    return len(np.unique(recommended)) / n_items
+    return len(np.unique(_shown(recommended))) / n_items
 
 
 def gini(recommended: np.ndarray, n_items: int) -> float:
@@ -24,7 +31,7 @@ def gini(recommended: np.ndarray, n_items: int) -> float:
     >>> gini(np.array([[0], [1], [2], [3]]), n_items=4)
     0.0
     """
-    exposure = np.sort(np.bincount(recommended.ravel(), minlength=n_items))
+    exposure = np.sort(np.bincount(_shown(recommended), minlength=n_items))
     place = np.arange(1, n_items + 1)
     return float(((2 * place - n_items - 1) * exposure).sum() / (n_items * exposure.sum()))
 
@@ -40,7 +47,7 @@ def novelty(recommended: np.ndarray, counts: np.ndarray) -> float:
         Vargas and Castells (2011), https://doi.org/10.1145/2043932.2043955.
     """
     share = np.maximum(counts, 0.5) / counts.sum()
-    return float(-np.log2(share[recommended]).mean())
+    return float(-np.log2(share[_shown(recommended)]).mean())
 
 
 def intra_list_diversity(recommended: np.ndarray, embeddings: np.ndarray) -> float:
@@ -69,4 +76,4 @@ def popularity_lift(recommended: np.ndarray, history_items: np.ndarray, counts: 
     References:
         Abdollahpouri et al. (2020), https://doi.org/10.1145/3383313.3418487.
     """
-    return float(counts[recommended].mean() / counts[history_items].mean())
+    return float(counts[_shown(recommended)].mean() / counts[history_items].mean())

@@ -114,8 +114,10 @@ def compare(
     if against not in evaluations:
         raise InputError(f"no recommender {against!r} to compare with; valid names are {', '.join(evaluations)}")
     best = evaluations[against]
+    best.mean(metric)
     others = {name: one for name, one in evaluations.items() if name != against}
     for name, one in others.items():
+        one.mean(metric)
         if not np.array_equal(one.user, best.user):
             raise InputError(f"{name} and {against} were evaluated on different queries; use one split for both")
     tests = {name: paired_test(best.metrics[metric], one.metrics[metric], best.user) for name, one in others.items()}

@@ -103,7 +103,7 @@ def rank_metrics(
         ``"ndcg@10"`` and so on, each ``(batch,)``.
 
     Raises:
-        InputError: If a row has no target or the lengths differ.
+        InputError: If a row has no target, a target is no item, a score is NaN, or the lengths differ.
 
     See: chapter 2.
 
@@ -118,6 +118,11 @@ def rank_metrics(
         raise InputError(f"row {int(np.argmin(n_targets))} has no target; leave such rows out")
     rows = np.repeat(np.arange(len(targets)), n_targets)
     items = np.concatenate([np.asarray(row, dtype=np.int64) for row in targets])
+    outside = items[(items < 0) | (items >= scores.shape[1])]
+    if len(outside):
+        raise InputError(f"target {outside[0]} is no item; items are numbered 0 to {scores.shape[1] - 1}")
+    if scores.isnan().any():
+        raise InputError("a score is NaN; give finite scores, or -inf to leave an item out")
     rank = rank_of_targets(scores, torch.as_tensor(rows), torch.as_tensor(items)).numpy()
     n_candidates = (scores > -torch.inf).sum(1).numpy()
     return metrics_of(Ranks(rows, rank, n_targets, n_candidates), ks)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from recsys_cl.data import Queries, Sequences
+from recsys_cl.data import PAD, Queries, Sequences
 from recsys_cl.errors import InputError
 from recsys_cl.randomness import counter_hash
 
@@ -140,11 +140,15 @@ def rank_targets(scorer: Scorer, queries: Queries) -> Ranks:
 
 
 def top_items(scorer: Scorer, queries: Queries, k: int = 10) -> np.ndarray:
-    """The ``k`` best unseen candidates of each query, best first: ``(queries, k)`` item numbers."""
+    """The ``k`` best unseen candidates of each query, best first: ``(queries, k)`` item numbers.
+
+    Where fewer than ``k`` candidates are left, the row ends in :data:`~recsys_cl.data.PAD`.
+    """
     best = []
     for block in blocks(len(queries), _width(scorer, queries)):
         scores = masked_scores(scorer, queries[block])  # (B, N)
-        best.append(scores.topk(min(k, scores.shape[1]), dim=1).indices.cpu().numpy())  # (B, k)
+        top = scores.topk(min(k, scores.shape[1]), dim=1)  # (B, k)
+        best.append(top.indices.masked_fill(top.values == -torch.inf, PAD).cpu().numpy())  # (B, k)
     return np.concatenate(best)
 
 

@@ -64,6 +64,10 @@ def info_nce_loss(
             f"query {tuple(query.shape)} and item {tuple(item.shape)} do not fit; "
             "give (batch, dim) and (n, dim) with n >= batch"
         )
+    if log_q is not None and log_q.shape != (len(item),):
+        raise InputError(f"log_q {tuple(log_q.shape)} does not fit; give one entry per item, ({len(item)},)")
+    if mask is not None and mask.shape != (len(query), len(item)):
+        raise InputError(f"mask {tuple(mask.shape)} does not fit; give one entry per logit, {len(query), len(item)}")
     logits = query @ item.T / temperature  # (B, N)
     if log_q is not None:
         logits = logits - log_q  # (B, N)

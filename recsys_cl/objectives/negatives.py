@@ -50,5 +50,7 @@ class KnownPositives:
             ``(batch, n)``; in-batch duplicates of a row's own positive are among them.
         """
         wanted = users[:, None] * self.n_items + items  # (B, N)
+        if len(self.keys) == 0:
+            return np.zeros(wanted.shape, dtype=bool)
         place = np.searchsorted(self.keys, wanted).clip(max=len(self.keys) - 1)
         return self.keys[place] == wanted

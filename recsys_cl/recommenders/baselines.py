@@ -135,7 +135,7 @@ class IALS(Recommender):
     r"""Implicit-feedback matrix factorisation; a newcomer's factors are solved for, not trained.
 
     .. math:: \min_{p, q} \sum_{u,i} c_{ui} (x_{ui} - p_u^\top q_i)^2 + \lambda (\lVert p \rVert^2 + \lVert q \rVert^2),
-        \quad c_{ui} = 1 + \alpha w_{ui}
+        \quad c_{ui} = \begin{cases} \alpha w_{ui} & x_{ui} = 1 \\ 1 & x_{ui} = 0 \end{cases}
 
     Attributes:
         factors: Dimension of the factors.

@@ -19,17 +19,18 @@ from recsys_cl.recommenders.base import Recommender
 
 @dataclass
 class TfidfContent(Recommender):
-    """Mean TF-IDF vector of the history against the items' (dot product of normalised vectors)."""
+    """Sum of the history's TF-IDF vectors against the items': dot products of normalised vectors."""
 
     reads_text: ClassVar[bool] = True
 
     def fit(self, split: Split) -> Self:
         """Count words; no behaviour is used."""
+        self.__dict__.pop("_cached", None)
         self.items, self.state = split.data.items, {}
         return self
 
     def score(self, histories: Sequences) -> Tensor:
-        """Mean similarity to the history's texts, ``(batch, n_items)``."""
+        """Summed similarity to the history's texts, ``(batch, n_items)``."""
         _, vectors = self._vectors()
         profile = histories.matrix(vectors.shape[0]) @ vectors  # (B, V) sparse
         return torch.from_numpy((profile @ vectors.T).toarray()).float()  # (B, N)
