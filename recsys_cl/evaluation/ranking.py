@@ -93,7 +93,9 @@ def masked_scores(scorer: Scorer, queries: Queries, *, mask_seen: bool = True) -
     """
     scores = scorer.score(queries.history).float()  # (B, N)
     if scores.isnan().any():
-        raise InputError(f"{type(scorer).__name__} gave NaN as a score; it has diverged, lower its learning rate")
+        raise InputError(
+            f"{type(scorer).__name__} gave NaN as a score; check its hyperparameters, a trained model needs a lower learning rate"
+        )
     scores = scores.clamp(min=torch.finfo(torch.float32).min)  # a scorer's own -inf still ranks, last
     if queries.candidates is not None:
         outside = torch.ones(scores.shape[1], dtype=torch.bool, device=scores.device)  # (N,)
