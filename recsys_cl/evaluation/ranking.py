@@ -94,7 +94,7 @@ def masked_scores(scorer: Scorer, queries: Queries, *, mask_seen: bool = True) -
     scores = scorer.score(queries.history).float()  # (B, N)
     if scores.isnan().any():
         raise InputError(
-            f"{type(scorer).__name__} gave NaN as a score; check its hyperparameters, a trained model needs a lower learning rate"
+            f"{type(scorer).__name__} gave NaN as a score; check its hyperparameters, first its learning rate"
         )
     scores = scores.clamp(min=torch.finfo(torch.float32).min)  # a scorer's own -inf still ranks, last
     if queries.candidates is not None:

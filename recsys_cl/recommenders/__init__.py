@@ -35,9 +35,9 @@ MODELS: Mapping[str, Callable[..., Recommender]] = {
         user_tower="mean",
         dim=384,
         length=200,
-        temperature=0.2,
-        event_dropout=0.3,
-        learning_rate=1e-4,
+        temperature=0.4,
+        event_dropout=0.5,
+        learning_rate=5e-5,
     ),
 }
 """Name to a factory that takes hyperparameters as keywords."""
