@@ -145,6 +145,7 @@ class AttentionPooling(nn.Module):
 
 def weighted_sum(vectors: Tensor, history: Tensor, weights: Tensor) -> Tensor:
     """Sum rows of ``(n, dim)`` vectors by ``(batch, length)`` weights, without a ``(batch, length, dim)`` tensor."""
+    vectors = vectors.to(weights.dtype)  # under autocast the projection gives half precision, the softmax does not
     return F.embedding_bag(history, vectors, per_sample_weights=weights, mode="sum")  # (B, d)
 
 

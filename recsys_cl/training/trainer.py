@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 import time
@@ -122,7 +123,14 @@ class EpochBar(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the bar."""
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", delay=SLOW, leave=False)
+        self.bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            delay=SLOW,
+            leave=False,
+            disable=not state.is_world_process_zero,
+        )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move it."""
@@ -162,12 +170,15 @@ def train(
         resume: Go on from the newest intact checkpoint in ``folder``.
 
     Raises:
-        InputError: If asked to resume without a folder or where there is no intact checkpoint.
+        InputError: If asked to resume without a folder or where there is no intact checkpoint, or if several
+            processes are given no folder.
 
     See: chapter 5.
     """
     if resume and folder is None:
         raise InputError("there is nothing to resume without a folder; pass the folder of the interrupted run")
+    if folder is None and _several_processes():
+        raise InputError("several processes must share their checkpoints; pass a folder that all of them see")
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
         checkpoint = newest_checkpoint(place) if resume else None
         trainer = _trainer(model, examples, validate, config, Path(place), keep_logs=folder is not None)
@@ -176,9 +187,13 @@ def train(
             warnings.filterwarnings("ignore", message=".*pin_memory.*")
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         report = _report(trainer.state, time.perf_counter() - started)
-        if folder is not None:
+        if folder is not None and trainer.is_world_process_zero():
             _write_run(Path(folder), config, report)
     return report
+
+
+def _several_processes() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _trainer(
@@ -191,6 +206,7 @@ def _trainer(
     keep_logs: bool,
 ) -> RankingTrainer:
     cuda = torch.cuda.is_available()
+    cpu = not cuda and not torch.backends.mps.is_available()
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
@@ -200,6 +216,9 @@ def _trainer(
         weight_decay=config.weight_decay,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=config.warmup,
+        use_cpu=cpu,
+        ddp_backend="gloo" if cpu and _several_processes() else None,
+        ddp_find_unused_parameters=False,
         bf16=cuda and torch.cuda.is_bf16_supported(),
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,

@@ -12,6 +12,7 @@ from recsys_cl.encoders import LanguageEncoder
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.recommenders import Chance, Popularity, TwoTower, load_recommender
+from recsys_cl.training import NextItemExamples
 
 QUICK = {"dim": 16, "length": 20, "epochs": 3, "batch_size": 128}
 
@@ -103,6 +104,25 @@ def test_temperature_is_learned_and_bounded(split: Split) -> None:
     assert abs(trained.network.temperature.item() - 0.1) > 1e-4
     trained.network.log_scale.data.fill_(50.0)
     assert trained.network.temperature.item() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ids": False}, {"model": ""}, {"user_tower": "mean"}, {"user_tower": "mlp"}])
+def test_mixed_precision_gives_nearly_the_same_loss_and_gradient(split: Split, settings: dict) -> None:
+    trained = TwoTower(**{**QUICK, **settings, "epochs": 1, "dropout": 0.0}).fit(split)
+    examples = NextItemExamples(split.train, split.n_items, length=20)
+    batch = examples.collate([(0, example) for example in range(0, 640, 10)])
+
+    def loss_and_gradient(enabled: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        trained.network.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            loss = trained.network(**batch)["loss"]
+        loss.backward()
+        gradients = [weight.grad.flatten() for weight in trained.network.parameters() if weight.grad is not None]
+        return loss.detach(), torch.cat(gradients)
+
+    (full, gradient), (half, gradient_half) = loss_and_gradient(False), loss_and_gradient(True)
+    assert_close(half, full, rtol=0.02, atol=0.02)
+    assert torch.cosine_similarity(gradient, gradient_half, dim=0) > 0.98
 
 
 def test_unknown_user_tower_is_named(split: Split) -> None:

@@ -94,6 +94,41 @@ def test_truncated_newest_checkpoint_falls_back_to_the_one_before(
     assert found.name == checkpoints[-2].name
 
 
+DISTRIBUTED = """
+import json, os, sys
+from recsys_cl.data import leave_one_out, synthetic
+from recsys_cl.evaluation import evaluate
+from recsys_cl.recommenders import TwoTower
+
+split = leave_one_out(synthetic(200, 100, seed=3), seed=0)
+model = TwoTower(**json.loads(sys.argv[1])).fit(split, folder=sys.argv[2])
+result = {"test": evaluate(model, split.test).mean(), "best": model.report.best}
+open(sys.argv[2] + "/rank" + os.environ["RANK"], "w").write(json.dumps(result))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_every_epoch_and_end_with_the_same_model(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text(DISTRIBUTED)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*launch, str(tmp_path / "run.py"), json.dumps(SETTINGS), str(tmp_path)]
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"rank{rank}").read_text()) for rank in (0, 1))
+    assert first == second
+    steps = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("checkpoint-*"))
+    examples = NextItemExamples(leave_one_out(synthetic(200, 100, seed=3), seed=0).train, 100, length=10)
+    assert steps[-1] == SETTINGS["epochs"] * -(-len(examples) // (2 * SETTINGS["batch_size"]))
+
+
+def test_several_processes_without_a_folder_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="several processes must share"):
+        TwoTower(model="").fit(leave_one_out(synthetic(100, 80)))
+
+
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no intact checkpoint"):
         newest_checkpoint(tmp_path)
