@@ -117,12 +117,13 @@ def comparison(split: str, **options: Any) -> Callable[[Path], dict[str, Any]]:
 
 
 WARM = ["popularity", "item-knn", "ease", "ease-recency", "ials", "tfidf", "minilm", "two-tower-id", "two-tower"]
-TOWERS = [f"two-tower-id:user_tower={tower}" for tower in ("attention", "mean", "mlp")]
+TOWERS = ["two-tower-id", "two-tower-id:user_tower=mean,length=1000", "two-tower-id:user_tower=mlp,length=1000"]
 
 RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "search": search,
     "compare-leave-one-out": comparison("leave-one-out", seeds=3, draws=5),
-    "compare-leave-last-n": comparison("leave-last-n", models=WARM, seeds=3, draws=3),
+    # n as in the search: with a larger n, events that chose hyperparameters would come back as test events
+    "compare-leave-last-n": comparison("leave-last-n", n=5, models=WARM, seeds=3, draws=3),
     "compare-temporal": comparison("temporal", models=WARM, seeds=3, draws=3),
     "compare-cold-items": comparison("cold-items", seeds=5, draws=5),
     "user-towers": comparison("leave-one-out", models=TOWERS, seeds=3, draws=3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -266,9 +267,17 @@ def compare(
     return Comparison(protocol, list(rows.values()))
 
 
+def _run_key(model: str, held_out: Split, draw: int) -> str:
+    """File name of a run: readable, and different whenever anything that the run depends on differs."""
+    data, settings = held_out.data, vars(create(model))
+    depends_on = [model, sorted(settings.items()), held_out.protocol, draw, data.name, len(data), data.n_items]
+    digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', model)}-{draw}-{digest}"
+
+
 def _kept_run(model: str, held_out: Split, draw: int, folder: Path | None) -> tuple[Evaluation, float]:
     """Fit and test one model on one draw, or read it from ``folder`` if that was done before."""
-    file = None if folder is None else folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', model)}-{draw}.npz"
+    file = None if folder is None else folder / f"{_run_key(model, held_out, draw)}.npz"
     if file is not None and file.exists():
         stored = Evaluation.load(file)
         metrics = dict(stored.metrics)

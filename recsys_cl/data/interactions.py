@@ -41,7 +41,7 @@ class Interactions:
         timestamp: ``(n_events,)`` seconds.
         weight: ``(n_events,)`` weight of the event type; 1 where the data has no types.
         event: ``(n_events,)`` event types, or ``None``.
-        user_attributes: ``(n_users, features)`` standardised numbers and one-hot categories, or ``None``.
+        user_attributes: ``(n_users, features)`` standardised numbers and centred one-hot categories, or ``None``.
 
     See: chapter 2.
     """
@@ -365,7 +365,7 @@ def _text_column(items: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _attributes(users: pd.DataFrame, user_ids: np.ndarray) -> np.ndarray:
-    """Standardised numbers and one-hot categories of the users, in the order of ``user_ids``."""
+    """Standardised numbers and centred one-hot categories, in the order of ``user_ids``: all zeros is the mean user."""
     _unique(users, "user_id", "users")
     rows = users.set_index("user_id").reindex(user_ids)
     columns = []
@@ -376,7 +376,8 @@ def _attributes(users: pd.DataFrame, user_ids: np.ndarray) -> np.ndarray:
             values = np.nan_to_num(values, nan=mean).astype(np.float32)
             columns.append(((values - values.mean()) / max(values.std(), 1e-6))[:, None])
         elif column.nunique() <= MAX_LEVELS:
-            columns.append(pd.get_dummies(column).to_numpy(dtype=np.float32))
+            levels = pd.get_dummies(column).to_numpy(dtype=np.float32)
+            columns.append(levels - levels.mean(0))
         else:
             warnings.warn(f"user attribute {name!r} has over {MAX_LEVELS} values and is left out", stacklevel=3)
     return np.concatenate(columns, axis=1) if columns else np.zeros((len(user_ids), 0), dtype=np.float32)

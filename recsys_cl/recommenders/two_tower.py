@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -101,7 +101,9 @@ class TwoTowerModel(nn.Module):
         users = self.embed_users(history, attributes, keep_id)  # (B, d)
         items = self.embed_items(target, keep_id[target])  # (B, d)
         log_q = None if self.log_q is None else self.log_q[target]  # (B,)
-        return {"loss": info_nce_loss(users, items, temperature=self.temperature, mask=known, log_q=log_q)}
+        with torch.autocast(users.device.type, enabled=False):  # half precision would round logits of 20 to sixteenths
+            loss = info_nce_loss(users.float(), items.float(), temperature=self.temperature, mask=known, log_q=log_q)
+        return {"loss": loss}
 
     def _comparable(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
@@ -187,6 +189,7 @@ class TwoTower(Recommender):
             examples,
             validate=lambda: {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10")},
             config=self._training(),
+            settings=asdict(self),
             folder=folder,
             resume=resume,
         )

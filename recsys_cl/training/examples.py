@@ -19,6 +19,9 @@ Key = tuple[int, int]
 """Epoch and example: all that an example's randomness may depend on, beside the seed."""
 
 
+EVENTS, IDS = 0, 1  # what a random number is for, so that no two purposes share one
+
+
 class EpochShuffle(Sampler[Key]):
     """A fresh order every epoch, a function of (seed, epoch) and nothing else.
 
@@ -51,7 +54,7 @@ class NextItemExamples(Dataset[Key]):
         length: Longest history.
         id_dropout: Share of the items whose ids a batch does not see, as if they were new (DropoutNet,
             Volkovs, Yu and Poutanen 2017).
-        event_dropout: Share of the history's events left out of an example.
+        event_dropout: Share of the history's events left out of an example; the latest always stays.
         seed: Seed of both.
 
     Raises:
@@ -99,10 +102,13 @@ class NextItemExamples(Dataset[Key]):
         past = replace(self.train[user], stop=event)
         history = past.recent(self.length)  # (B, L)
         if self.event_dropout:
-            chance = counter_uniform(self.seed, epoch[:, None], example[:, None], np.arange(self.length))  # (B, L)
-            history = np.where(chance < self.event_dropout, PAD, history)  # (B, L)
+            places = np.arange(self.length - 1)  # the latest event stays, so that no history is empty
+            chance = counter_uniform(self.seed, EVENTS, epoch[:, None], example[:, None], places)  # (B, L - 1)
+            history[:, :-1][chance < self.event_dropout] = PAD
         target = self.train.items[event]  # (B,)
-        hidden = counter_uniform(self.seed, epoch[0], example[0], np.arange(self.n_items)) < self.id_dropout  # (N,)
+        hidden = (
+            counter_uniform(self.seed, IDS, epoch[0], example[0], np.arange(self.n_items)) < self.id_dropout
+        )  # (N,)
         batch = {
             "history": torch.from_numpy(history),
             "target": torch.from_numpy(target),

@@ -9,7 +9,7 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,6 +153,7 @@ def train(
     *,
     validate: Callable[[], dict[str, float]],
     config: TrainingConfig,
+    settings: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
 ) -> TrainingReport:
@@ -166,12 +167,13 @@ def train(
         examples: Training examples.
         validate: Metrics of the model as it is, among them ``ndcg@10``.
         config: How to optimise.
+        settings: What else the run depends on (the model's hyperparameters); kept beside the checkpoints.
         folder: Where checkpoints, TensorBoard logs and ``run.json`` go; by default nowhere that stays.
         resume: Go on from the newest intact checkpoint in ``folder``.
 
     Raises:
-        InputError: If asked to resume without a folder or where there is no intact checkpoint, or if several
-            processes are given no folder.
+        InputError: If asked to resume without a folder, where there is no intact checkpoint, or with other
+            settings; if a fresh run is given the folder of another; if several processes are given no folder.
 
     See: chapter 5.
     """
@@ -181,6 +183,8 @@ def train(
         raise InputError("several processes must share their checkpoints; pass a folder that all of them see")
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
         checkpoint = newest_checkpoint(place) if resume else None
+        if folder is not None:
+            _claim(Path(folder), {**asdict(config), **(settings or {})}, resume=resume)
         trainer = _trainer(model, examples, validate, config, Path(place), keep_logs=folder is not None)
         started = time.perf_counter()
         with warnings.catch_warnings():
@@ -190,6 +194,26 @@ def train(
         if folder is not None and trainer.is_world_process_zero():
             _write_run(Path(folder), config, report)
     return report
+
+
+def _claim(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Write the settings of a fresh run, or check that a resumed run has the same."""
+    file = folder / "settings.json"
+    if resume:
+        before = json.loads(file.read_text())
+        for name in settings:
+            if before.get(name) != settings[name]:
+                raise InputError(
+                    f"the run in {str(folder)!r} has {name}={before.get(name)!r}, not {settings[name]!r}; "
+                    "resume it with its own settings, or start in another folder"
+                )
+        return
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
+    if any(folder.glob("checkpoint-*")):
+        raise InputError(f"{str(folder)!r} holds the checkpoints of another run; pass --resume or another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _several_processes() -> bool:
@@ -230,10 +254,12 @@ def _trainer(
         metric_for_best_model=METRIC,
         greater_is_better=True,
         report_to=["tensorboard"] if keep_logs else [],
+        restore_callback_states_from_checkpoint=True,  # the patience of early stopping survives a resume
         disable_tqdm=True,
         log_level="error",
         seed=config.seed,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process per device: DataParallel would cut batches apart
     trainer = RankingTrainer(
         model=model,
         args=arguments,

@@ -167,7 +167,7 @@ def test_the_arrow_table_gives_the_events_back_with_the_callers_ids():
 def test_user_numbers_are_standardised_and_categories_one_hot():
     users = pd.DataFrame({"user_id": ["cy", "bob", "ann"], "age": [99, 30, 50], "job": ["none", "poet", "cook"]})
     attributes = Interactions.from_tables(events(), None, users).user_attributes
-    assert attributes.tolist() == [[1, 1, 0], [-1, 0, 1]]  # ann, bob; age, cook, poet
+    assert attributes.tolist() == [[1, 0.5, -0.5], [-1, -0.5, 0.5]]  # ann, bob; age, cook, poet
 
 
 @pytest.mark.parametrize("kind", ["float64", "Int64"])

@@ -20,7 +20,7 @@ from recsys_cl.recommenders import TwoTower
 from recsys_cl.training import EpochShuffle, NextItemExamples, newest_checkpoint
 
 SETTINGS = dict(  # noqa: C408
-    model="", dim=16, length=10, epochs=4, batch_size=64, patience=9, dropout=0.3, id_dropout=0.2, event_dropout=0.3
+    model="", dim=16, length=10, epochs=8, batch_size=64, patience=1, dropout=0.3, id_dropout=0.2, event_dropout=0.3
 )
 
 RUN = """
