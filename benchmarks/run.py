@@ -75,15 +75,13 @@ def search(partial: Path) -> dict[str, Any]:
     table = {}
     for spaces, splits in ((SPACES, warm), (COLD_SPACES, cold)):
         for model, space in spaces.items():
-            table[model] = {
-                "split": splits[0].protocol,
-                "draws": len(splits),
-                "space": space,
-                "trials": [
-                    kept(partial / f"{model}-{number}.json", lambda m=model, t=trial, s=splits: one_trial(m, t, s))
-                    for number, trial in enumerate(trials_of(model, space))
-                ],
-            }
+            trials = []
+            for number, settings in enumerate(trials_of(model, space)):
+                file = partial / f"{model}-{number}.json"
+                trial = kept(file, lambda m=model, t=settings, s=splits: one_trial(m, t, s))
+                full = create(model, **settings)
+                trials.append(trial | {"settings": {name: getattr(full, name) for name in space}})
+            table[model] = {"split": splits[0].protocol, "draws": len(splits), "space": space, "trials": trials}
     return {"trials": TRIALS, "metric": "ndcg@10", "models": table}
 
 

@@ -66,7 +66,7 @@ def search_table(result: dict[str, Any]) -> pd.DataFrame:
                 "trials": len(search["trials"]),
                 "defaults": round(search["trials"][0]["validation"], 4),
                 "best": round(best["validation"], 4),
-                "best settings": ", ".join(f"{key}={value:g}" for key, value in best["settings"].items()) or "defaults",
+                "best settings": ", ".join(f"{key}={value:g}" for key, value in best["settings"].items()),
             }
         )
     return pd.DataFrame(rows).set_index("model")
