@@ -110,7 +110,7 @@ class TextRidge(Recommender):
     """
 
     model: str = "minilm"
-    l2: float = 100.0
+    l2: float = 30.0
 
     def fit(self, split: Split) -> Self:
         """Solve for the map from a history to its weights."""
