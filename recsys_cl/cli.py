@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from recsys_cl.errors import InputError, RecsysError
 
@@ -36,7 +38,7 @@ SplitOption = Annotated[
     Literal["leave-one-out", "leave-last-n", "temporal", "cold-items"], typer.Option("--split", help="Protocol.")
 ]
 Last = Annotated[int, typer.Option("--n", help="Events held out per user under leave-last-n.")]
-Seed = Annotated[int, typer.Option(help="Seed of ties, draws and training.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of ties, draws and training.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Model = Annotated[str, typer.Option("--model", help="Name of a model, or folder of a saved one.")]
 
@@ -93,6 +95,7 @@ def train(
     min_rating: MinRating = None,
     min_events: MinEvents = 1,
     split: SplitOption = "leave-one-out",
+    n: Last = 10,
     seed: Seed = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE of the model; repeatable.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest intact checkpoint.")] = False,
@@ -105,11 +108,12 @@ def train(
     hyperparameters = {key: parse_value(value) for key, value in _pairs(settings, "--set")}
     with _quiet():
         loaded = _load(name, path, interactions, items, column, min_rating, min_events)
+        started = time.perf_counter()
         recommender = workflow.train(
-            loaded, model, split=split, seed=seed, folder=output, resume=resume, hyperparameters=hyperparameters
+            loaded, model, split=split, n=n, seed=seed, folder=output, resume=resume, hyperparameters=hyperparameters
         )
-        row = workflow.Row(model)
-        row.evaluations[seed] = workflow.evaluate_split(recommender, workflow.split_data(loaded, split, seed=seed))
+        row = workflow.Row(model, seconds=time.perf_counter() - started)
+        row.evaluations[seed] = workflow.evaluate_split(recommender, workflow.split_data(loaded, split, n=n, seed=seed))
     _print_rows({"folder": str(output), "split": split, "data": loaded.name}, [row], as_json)
 
 
@@ -133,9 +137,7 @@ def evaluate(
 
     with _quiet():
         loaded = _load(name, path, interactions, items, column, min_rating, min_events)
-        recommender = workflow.open_model(loaded, model, split=split, seed=seed)
-        row = workflow.Row(model)
-        row.evaluations[seed] = workflow.evaluate_split(recommender, workflow.split_data(loaded, split, n=n, seed=seed))
+        row = workflow.measure(loaded, model, split=split, n=n, seed=seed)
     _print_rows({"data": loaded.name, "split": split}, [row], as_json)
 
 
@@ -188,7 +190,7 @@ def recommend(
         if user is not None or not Path(model).is_dir():
             loaded = _load(name, path, interactions, items, column, None, 1)
         history = None if user is None or loaded is None else workflow.history_of(loaded, user, seed=seed)
-        recommender = workflow.open_model(loaded, model, seed=seed)
+        recommender = workflow.open_model(loaded, model)
         best = workflow.recommend(recommender, history=history, liked=liked or (), text=text, k=k)
     _print({"model": model, "user": user, "liked": liked or [], "text": text, "items": best}, as_json, best)
 
@@ -196,12 +198,22 @@ def recommend(
 def main() -> None:
     """Entry point: errors that a reader can act on become one line and exit code 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
+    except typer.exceptions.TyperException as error:
+        if not error.format_message().strip():  # a bare command: its help has been printed
+            sys.exit(2)
+        _fail(error.format_message())
     except RecsysError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:
-        sys.exit(0)
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path, the rights and the disk")
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _load(
@@ -261,14 +273,19 @@ def _columns(row: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: row[name] for name in names}
 
 
+def _console() -> Console:
+    """The terminal, or in a pipe a page wide enough for every table."""
+    return Console(width=None if sys.stdout.isatty() else 180)
+
+
 def _print(result: dict[str, Any], as_json: bool, rows: list[dict[str, Any]]) -> None:
     if as_json:
         print(json.dumps(result, default=str, ensure_ascii=False))
         return
     table = Table(*(rows[0] if rows else ()))
     for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+        table.add_row(*(Text(f"{value:.4g}" if isinstance(value, float) else str(value)) for value in row.values()))
+    _console().print(table)
 
 
 def _print_rows(protocol: dict[str, Any], rows: list[Any], as_json: bool) -> None:
@@ -284,5 +301,5 @@ def _print_rows(protocol: dict[str, Any], rows: list[Any], as_json: bool) -> Non
         interval = row["metrics"]["ndcg@10"]
         shown.append({**cells, "95 % interval": f"[{interval['low']:.4f}, {interval['high']:.4f}]"})
     if not as_json:
-        Console().print(", ".join(f"{key}: {value}" for key, value in protocol.items()))
+        _console().print(", ".join(f"{key}: {value}" for key, value in protocol.items()))
     _print(result, as_json, shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -126,6 +127,7 @@ def train(
     model: str,
     *,
     split: str = "leave-one-out",
+    n: int = 10,
     seed: int = 0,
     folder: str | Path | None = None,
     resume: bool = False,
@@ -137,16 +139,19 @@ def train(
         data: The data set.
         model: Name of the model.
         split: Protocol that holds validation and test events out.
+        n: Events held out per user under ``leave-last-n``.
         seed: Seed of the split's ties and of the training.
         folder: Where the recommender is saved, checkpoints of trained models under ``checkpoints``.
         resume: Go on from the newest intact checkpoint in ``folder``.
         hyperparameters: Fields of the model other than their defaults.
 
     Raises:
-        InputError: If something is unknown, or there is nothing to resume.
+        InputError: If something is unknown, there is nothing to resume, or the folder holds another recommender.
     """
-    recommender = create(model, **_seeded(model, seed), **(hyperparameters or {}))
-    held_out = split_data(data, split, seed=seed)
+    recommender = create(model, **{**_seeded(model, seed), **(hyperparameters or {})})
+    held_out = split_data(data, split, n=n, seed=seed)
+    if folder is not None:
+        _free(Path(folder), resume=resume)
     if isinstance(recommender, TwoTower):
         recommender.fit(held_out, folder=None if folder is None else Path(folder) / "checkpoints", resume=resume)
     elif resume:
@@ -155,7 +160,15 @@ def train(
         recommender.fit(held_out)
     if folder is not None:
         recommender.save(folder)
+        (Path(folder) / "split.json").write_text(json.dumps(held_out.identity, indent=2) + "\n")
     return recommender
+
+
+def _free(folder: Path, *, resume: bool) -> None:
+    """Make the folder, and refuse one that holds a recommender already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resume and any((folder / name).exists() for name in ("config.json", "checkpoints")):
+        raise InputError(f"{str(folder)!r} holds another recommender or its checkpoints; choose another folder")
 
 
 @dataclass
@@ -319,7 +332,11 @@ def recommend(
     if sum((history is not None, bool(liked), text is not None)) != 1:
         raise InputError("give exactly one of a user, liked titles and a text")
     if text is not None:
+        if not text.strip():
+            raise InputError("the text is empty; write a sentence about what is liked")
         scores, seen = recommender.score_text(text)[0], np.array([], dtype=np.int64)
+        if (scores == scores[0]).all():
+            raise InputError(f"the text {text!r} says nothing about any item; use other words or another model")
     else:
         person = history if history is not None else Sequences.from_lists([find_items(recommender, liked)])
         scores, seen = recommender.score(person)[0], person.items[person.start[0] : person.stop[0]]
@@ -359,7 +376,7 @@ def find_items(recommender: Recommender, wanted: Sequence[str]) -> list[int]:
             known_ids = ", ".join(ids[item] for item in matches)
             raise InputError(f"{len(matches)} items are called {wish!r}; give the id of one of them: {known_ids}")
         found.append(matches[0])
-    return found
+    return list(dict.fromkeys(found))
 
 
 def history_of(data: Interactions, user_id: str, *, seed: int = 0) -> Sequences:
@@ -376,8 +393,10 @@ def history_of(data: Interactions, user_id: str, *, seed: int = 0) -> Sequences:
     return data.sequences(seed=seed)[row]
 
 
-def open_model(data: Interactions | None, model: str, *, split: str = "leave-one-out", seed: int = 0) -> Recommender:
-    """A saved recommender if ``model`` is its folder, otherwise one fitted on the spot.
+def open_model(data: Interactions | None, model: str) -> Recommender:
+    """A saved recommender if ``model`` is its folder, otherwise one fitted on the spot, to recommend with.
+
+    Users with a single event cannot be held out and do not train.
 
     Raises:
         InputError: If it is neither a folder nor a name, or the folder's catalogue is not the data's.
@@ -385,11 +404,36 @@ def open_model(data: Interactions | None, model: str, *, split: str = "leave-one
     if not Path(model).is_dir():
         if data is None:
             raise InputError(f"{model!r} is no folder of a saved recommender; give data to fit a model by that name")
-        return train(data, model, split=split, seed=seed)
+        return train(data.filter(min_events=2), model)
     recommender = load_recommender(model)
     if data is not None and list(recommender.items["item_id"]) != list(data.items["item_id"]):
         raise InputError(f"{model!r} knows another catalogue than {data.name}; give the data it was trained on")
     return recommender
+
+
+def measure(data: Interactions, model: str, *, split: str = "leave-one-out", n: int = 10, seed: int = 0) -> Row:
+    """Test one model, by name or by the folder of a saved one, on a split.
+
+    Raises:
+        InputError: If the saved recommender was trained on another split, whose training may hold these tests.
+    """
+    held_out = split_data(data, split, n=n, seed=seed)
+    started = time.perf_counter()
+    if Path(model).is_dir():
+        recommender = open_model(data, model)
+        file = Path(model) / "split.json"
+        before = json.loads(file.read_text()) if file.is_file() else {}
+        for name, value in held_out.identity.items():
+            if before.get(name) != value:
+                raise InputError(
+                    f"{model!r} was trained with {name} {before.get(name)!r}, not {value!r}, and may have trained on "
+                    "these test events; evaluate it on its own split"
+                )
+    else:
+        recommender = create(model, **_seeded(model, seed)).fit(held_out)
+    row = Row(model, seconds=time.perf_counter() - started)
+    row.evaluations[seed] = evaluate_split(recommender, held_out)
+    return row
 
 
 def _seeded(model: str, seed: int) -> dict[str, int]:

@@ -190,7 +190,16 @@ class TestBadInput:
             (("recommend", "--model", "popularity"), ["exactly one"]),
             (("recommend", "--model", "popularity", "--text", "space"), ["does not read text", "tfidf"]),
             (("data", "--column", "user_id"), ["'user_id'", "NAME=VALUE"]),
-            (("train", "--model", "ease", "--output", "x", "--resume"), ["one step", "resume"]),
+            (("compare", "--split", "foo"), ["'foo'", "leave-one-out"]),
+            (("recommend", "--k", "0"), ["--k"]),
+            (("compare", "--model", "ease:l2=abc"), ["l2", "'abc'", "number"]),
+            (("compare", "--model", "item-knn:neighbours=0"), ["neighbours", "0", "1 or more"]),
+            (("compare", "--model", "two-tower:similarity=foo"), ["similarity", "'foo'", "cosine, dot"]),
+            (("compare", "--model", "two-tower:ids=False"), ["ids", "true or false"]),
+            (("compare", "--model", "two-tower:dropout=2"), ["dropout=2", "0.99"]),
+            (("recommend", "--model", "tfidf", "--text", " "), ["empty"]),
+            (("recommend", "--model", "tfidf", "--text", "qqqq"), ["'qqqq'", "nothing about any item"]),
+            (("compare", "--column", "rating=stars"), ["'stars'", "none of the files"]),
         ],
     )
     def test_unknown_names_and_impossible_wishes(
@@ -201,6 +210,68 @@ class TestBadInput:
             arguments = (*arguments, "--interactions", foreign[0], "--items", foreign[1])
         self.check(run(monkeypatch, capsys, *arguments), words)
         assert not list(tmp_path.iterdir())
+
+    def test_rows_longer_than_the_header_are_not_shifted(self, monkeypatch, capsys, tmp_path) -> None:
+        (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\na,b,1,9\nc,d,2,9\n")
+        self.check(run(monkeypatch, capsys, "data", "--interactions", tmp_path / "events.csv"), ["events.csv", "csv"])
+
+    def test_output_that_cannot_be_a_folder(self, monkeypatch, capsys, foreign, tmp_path) -> None:
+        (tmp_path / "file").write_text("x")
+        files = ("--interactions", foreign[0], "--items", foreign[1])
+        self.check(
+            run(monkeypatch, capsys, "train", "--model", "ease", "--output", tmp_path / "file", *files), ["file"]
+        )
+
+    def test_a_folder_holds_one_recommender(self, monkeypatch, capsys, foreign, tmp_path) -> None:
+        files = ("--interactions", foreign[0], "--items", foreign[1], "--output", tmp_path / "model")
+        assert run(monkeypatch, capsys, "train", "--model", "ease", *files)[0] == 0
+        self.check(run(monkeypatch, capsys, "train", "--model", "popularity", *files), ["another recommender"])
+
+    def test_a_saved_model_is_measured_on_its_own_split_only(self, monkeypatch, capsys, foreign, tmp_path) -> None:
+        files = ("--interactions", foreign[0], "--items", foreign[1])
+        folder = tmp_path / "model"
+        options = ("--split", "leave-last-n", "--n", 3, "--seed", 2)
+        assert run(monkeypatch, capsys, "train", "--model", "ease", "--output", folder, *options, *files)[0] == 0
+        measure = ("evaluate", "--model", folder, *files)
+        assert run(monkeypatch, capsys, *measure, *options)[0] == 0
+        for other in (("--split", "temporal"), ("--split", "leave-last-n", "--n", 4, "--seed", 2), (*options[:-1], 3)):
+            self.check(run(monkeypatch, capsys, *measure, *other), ["was trained with", "its own split"])
+        fewer = (*options, "--min-rating", 3)
+        self.check(run(monkeypatch, capsys, *measure, *fewer), ["was trained with data"])
+
+    def test_resume_with_other_data_or_split_is_refused(self, monkeypatch, capsys, foreign, tmp_path) -> None:
+        files = ("--interactions", foreign[0], "--items", foreign[1], "--output", tmp_path)
+        tower = ("train", "--model", "two-tower-id", "--set", "epochs=1", "--set", "dim=8", *files)
+        assert run(monkeypatch, capsys, *tower)[0] == 0
+        self.check(run(monkeypatch, capsys, *tower, "--resume", "--split", "temporal"), ["protocol", "'leave-one-out'"])
+        self.check(run(monkeypatch, capsys, *tower, "--resume", "--min-rating", 3), ["data"])
+        self.check(run(monkeypatch, capsys, *tower, "--resume", "--set", "dropout=0.5"), ["dropout"])
+
+    def test_users_with_one_event_do_not_keep_others_from_recommendations(
+        self, monkeypatch, capsys, tmp_path, foreign
+    ) -> None:
+        events = pd.read_csv(foreign[0])
+        pd.concat([events, events.iloc[:1].assign(user_id="lonely")]).to_csv(tmp_path / "events.csv", index=False)
+        files = ("--interactions", tmp_path / "events.csv", "--items", foreign[1], "--model", "ease", "--json")
+        for user in ("lonely", "user–7"):
+            code, out, err = run(monkeypatch, capsys, "recommend", "--user", user, *files)
+            assert code == 0, err
+            assert len(json.loads(out)["items"]) == 10
+
+    def test_titles_are_printed_as_they_are(self, monkeypatch, capsys, tmp_path, foreign) -> None:
+        items = pd.read_csv(foreign[1]).assign(title=lambda table: "[/rec] [bold]" + table["item_id"])
+        items.to_csv(tmp_path / "items.csv", index=False)
+        files = ("--interactions", foreign[0], "--items", tmp_path / "items.csv", "--model", "popularity")
+        code, out, _ = run(monkeypatch, capsys, "recommend", "--user", "user–7", *files)
+        assert code == 0
+        assert "[/rec] [bold]ítem/" in out
+
+    def test_duplicate_wishes_count_once(self, monkeypatch, capsys, foreign) -> None:
+        files = ("--interactions", foreign[0], "--items", foreign[1], "--model", "ease", "--json")
+        wishes = ("--liked", "ítem/3", "--liked", "ítem/5")
+        once = run(monkeypatch, capsys, "recommend", *wishes, *files)[1]
+        twice = run(monkeypatch, capsys, "recommend", "--liked", "Übermorgen № 3 — 電影", *wishes, *files)[1]
+        assert json.loads(once)["items"] == json.loads(twice)["items"]
 
     def test_liked_title_without_a_match_offers_the_closest(self, monkeypatch, capsys, foreign) -> None:
         files = ("--interactions", foreign[0], "--items", foreign[1])
@@ -230,10 +301,11 @@ class TestBadInput:
         assert "Traceback" not in err
         assert not (tmp_path / "ml-100k").exists()
 
-    def test_damaged_model_folder(self, monkeypatch, capsys, foreign, tmp_path) -> None:
+    @pytest.mark.parametrize("name", ["state.safetensors", "items.parquet", "config.json"])
+    def test_damaged_model_folder(self, monkeypatch, capsys, foreign, tmp_path, name) -> None:
         files = ("--interactions", foreign[0], "--items", foreign[1])
         code, _, _ = run(monkeypatch, capsys, "train", "--model", "ease", "--output", tmp_path, *files)
         assert code == 0
-        state = tmp_path / "state.safetensors"
-        state.write_bytes(state.read_bytes()[:1000])
-        self.check(run(monkeypatch, capsys, "evaluate", "--model", tmp_path, *files), ["state.safetensors", "damaged"])
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        self.check(run(monkeypatch, capsys, "evaluate", "--model", tmp_path, *files), [name, "damaged"])

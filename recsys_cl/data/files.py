@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -45,11 +46,11 @@ def load_files(
     See: chapter 2.
     """
     renamed = {theirs: ours for ours, theirs in (columns or {}).items()}
-    tables = [
-        None if path is None else _numbers(read_table(path).rename(columns=renamed))
-        for path in (interactions, items, users)
-    ]
-    events, catalogue, people = tables
+    raw = [None if path is None else read_table(path) for path in (interactions, items, users)]
+    for theirs, ours in renamed.items():
+        if not any(table is not None and theirs in table for table in raw):
+            raise InputError(f"column {theirs!r}, mapped to {ours!r}, is in none of the files; check --column")
+    events, catalogue, people = (None if table is None else _numbers(table.rename(columns=renamed)) for table in raw)
     assert events is not None
     if template is not None:
         if catalogue is None:
@@ -77,13 +78,15 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise InputError(f"{str(path)!r} is empty; give a file with a header and at least one row")
     try:
         return READERS[ending](path)
-    except (ValueError, OSError, UnicodeDecodeError) as error:
+    except (ValueError, OSError, UnicodeDecodeError, pd.errors.ParserWarning) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{str(path)!r} cannot be read as {ending[1:]}: {reason}; repair or convert it") from error
 
 
 def _read_delimited(path: Path, separator: str) -> pd.DataFrame:
-    return pd.read_csv(path, sep=separator, dtype="string", keep_default_na=False, na_values=[""])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header
+        return pd.read_csv(path, sep=separator, dtype="string", index_col=False, keep_default_na=False, na_values=[""])
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:

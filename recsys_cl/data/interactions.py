@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -147,6 +148,14 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of who did what when, and of the catalogue."""
+        digest = hashlib.sha256("\n".join(map(str, self.item_ids)).encode())
+        for column in (self.user, self.item, self.timestamp, self.weight):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def events(self) -> Dataset:

@@ -55,6 +55,11 @@ class Split:
     seed: int
 
     @property
+    def identity(self) -> dict[str, str | int]:
+        """What tells this split from another: two splits with the same identity hold out the same events."""
+        return {"protocol": self.protocol, "seed": self.seed, "data": self.data.fingerprint}
+
+    @property
     def n_items(self) -> int:
         """Number of items in the catalogue."""
         return self.data.n_items

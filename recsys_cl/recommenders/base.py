@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
+import pyarrow.parquet as pq
 from datasets import Dataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -16,6 +18,34 @@ from torch import Tensor
 from recsys_cl import __version__
 from recsys_cl.data import Sequences, Split
 from recsys_cl.errors import InputError
+
+RANGES = {
+    **dict.fromkeys(
+        ("neighbours", "factors", "iterations", "dim", "length", "epochs", "batch_size", "patience"), (1, None)
+    ),
+    **dict.fromkeys(("dropout", "id_dropout", "event_dropout"), (0, 0.99)),
+    "decay": (0, 1),
+    "temperature": (1e-4, None),
+}
+"""Least and greatest value of hyperparameters; any other number is at least 0."""
+
+
+def _check(name: str, value: object, kind: object) -> None:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise InputError(f"{name}={value!r} is unknown; valid names are {', '.join(get_args(kind))}")
+    elif kind in (bool, str):
+        if not isinstance(value, kind):
+            raise InputError(f"{name}={value!r} is not valid; give {'true or false' if kind is bool else 'a name'}")
+    elif kind in (int, float):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        low, high = RANGES.get(name, (0, None))
+        if not (whole or (kind is float and isinstance(value, float) and math.isfinite(value))):
+            raise InputError(f"{name}={value!r} is not valid; give a {'whole ' if kind is int else ''}number")
+        if value < low or (high is not None and value > high):  # type: ignore[operator]
+            raise InputError(
+                f"{name}={value!r} is out of range; give {low} or more" + (f", at most {high}" if high else "")
+            )
 
 
 class Recommender(ABC):
@@ -37,6 +67,16 @@ class Recommender(ABC):
 
     items: Dataset
     state: dict[str, Tensor]
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters.
+
+        Raises:
+            InputError: Naming the hyperparameter, its value and what is valid.
+        """
+        for name, kind in get_type_hints(type(self)).items():
+            if name in getattr(self, "__dataclass_fields__", {}):
+                _check(name, getattr(self, name), kind)
 
     @abstractmethod
     def fit(self, split: Split) -> Self:
@@ -60,9 +100,10 @@ class Recommender(ABC):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"recommender": type(self).__name__, "version": __version__, "hyperparameters": asdict(self)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (folder / "config.json").unlink(missing_ok=True)  # written last: a folder without it was not finished
         self.items.to_parquet(folder / "items.parquet")
         save_file({name: tensor.contiguous() for name, tensor in self.state.items()}, folder / "state.safetensors")
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -80,11 +121,17 @@ class Recommender(ABC):
         if unknown:
             raise InputError(f"{str(folder)!r} has the hyperparameter {unknown[0]!r}, unknown to version {__version__}")
         recommender = cls(**config["hyperparameters"])
-        recommender.items = Dataset.from_parquet(str(folder / "items.parquet"), keep_in_memory=True)
+        try:
+            recommender.items = Dataset(pq.read_table(folder / "items.parquet"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{str(folder / 'items.parquet')!r} is damaged ({_line(error)}); train again") from error
         try:
             recommender.state = load_file(folder / "state.safetensors")
-        except SafetensorError as error:
-            raise InputError(f"{str(folder / 'state.safetensors')!r} is damaged ({error}); train again") from error
+            recommender.score(Sequences.from_lists([[0]]))
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"{str(folder / 'state.safetensors')!r} is damaged or of another model ({_line(error)}); train again"
+            ) from error
         return recommender
 
 
@@ -98,6 +145,11 @@ def read_config(folder: Path) -> dict:
         if not (folder / name).is_file():
             raise InputError(f"{str(folder)!r} holds no saved recommender ({name} is missing); write one with train")
     try:
-        return json.loads((folder / "config.json").read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{str(folder / 'config.json')!r} is not JSON ({error.msg}); train again") from error
+        config = json.loads((folder / "config.json").read_text())
+        return {"recommender": config["recommender"], "hyperparameters": dict(config["hyperparameters"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{str(folder / 'config.json')!r} is damaged ({_line(error)}); train again") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -189,7 +189,7 @@ class TwoTower(Recommender):
             examples,
             validate=lambda: {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10")},
             config=self._training(),
-            settings=asdict(self),
+            settings={**asdict(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
             folder=folder,
             resume=resume,
         )

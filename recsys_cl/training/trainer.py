@@ -138,7 +138,7 @@ class EpochBar(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Show the latest validation metric."""
-        self.bar.set_postfix_str(f"validation {METRIC} {state.log_history[-1][f'eval_{METRIC}']:.4f}")
+        self.bar.set_postfix_str(f"validation {METRIC} {state.log_history[-1][f'eval_{METRIC}']:.4f}", refresh=False)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -200,7 +200,12 @@ def _claim(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Write the settings of a fresh run, or check that a resumed run has the same."""
     file = folder / "settings.json"
     if resume:
-        before = json.loads(file.read_text())
+        try:
+            before = dict(json.loads(file.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{str(file)!r} is missing or damaged, so the run cannot be resumed; start afresh"
+            ) from error
         for name in settings:
             if before.get(name) != settings[name]:
                 raise InputError(
