@@ -73,7 +73,7 @@ def search_table(result: dict[str, Any]) -> pd.DataFrame:
 
 
 def ledger(folder: str | Path = "results") -> pd.DataFrame:
-    """Every stored run: command, minutes, hardware, commit, date."""
+    """Every stored run: command, minutes spent in fitting, hardware, commit, date."""
     rows = []
     for file in sorted(Path(folder).glob("*.json")):
         run = json.loads(file.read_text())
@@ -81,10 +81,17 @@ def ledger(folder: str | Path = "results") -> pd.DataFrame:
             {
                 "run": file.stem,
                 "command": run["command"],
-                "minutes": round(run["seconds"] / 60, 1),
+                "minutes of fitting": round(_fitting(run["result"]) / 60, 1),
                 "hardware": f"{run['device']}, {run['threads']} of {run['cores']} cores",
                 "commit": run["commit"],
                 "date": run["date"],
             }
         )
     return pd.DataFrame(rows).set_index("run")
+
+
+def _fitting(result: dict[str, Any]) -> float:
+    """Seconds spent in fitting; the wall time of a run that was interrupted and resumed would count its last part only."""
+    if "rows" in result:
+        return sum(row["seconds"] * row["seeds"] for row in result["rows"])
+    return sum(trial["seconds"] for search in result["models"].values() for trial in search["trials"])
