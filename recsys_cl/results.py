@@ -91,7 +91,7 @@ def ledger(folder: str | Path = "results") -> pd.DataFrame:
 
 
 def _fitting(result: dict[str, Any]) -> float:
-    """Seconds spent in fitting; the wall time of a run that was interrupted and resumed would count its last part only."""
+    """Seconds spent in fitting; the wall time of an interrupted run would count its last part only."""
     if "rows" in result:
         return sum(row["seconds"] * row["seeds"] for row in result["rows"])
     return sum(trial["seconds"] for search in result["models"].values() for trial in search["trials"])
