@@ -386,7 +386,8 @@ def _attributes(users: pd.DataFrame, user_ids: np.ndarray) -> np.ndarray:
             columns.append(((values - values.mean()) / max(values.std(), 1e-6))[:, None])
         elif column.nunique() <= MAX_LEVELS:
             levels = pd.get_dummies(column).to_numpy(dtype=np.float32)
-            columns.append(levels - levels.mean(0))
+            known = column.notna().to_numpy()
+            columns.append(np.where(known[:, None], levels - levels.sum(0) / max(1, known.sum()), 0))
         else:
             warnings.warn(f"user attribute {name!r} has over {MAX_LEVELS} values and is left out", stacklevel=3)
     return np.concatenate(columns, axis=1) if columns else np.zeros((len(user_ids), 0), dtype=np.float32)

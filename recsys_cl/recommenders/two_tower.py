@@ -237,8 +237,6 @@ class TwoTower(Recommender):
                 user = MeanPooling()
             case "mlp":
                 user = BehaviourMLP(len(warm), n_attributes, dim=self.dim)
-            case _:
-                raise InputError(f"unknown user tower {self.user_tower!r}; valid names are attention, mean, mlp")
         return TwoTowerModel(
             ItemTower(warm, text, dim=self.dim, ids=self.ids),
             user,

@@ -174,10 +174,10 @@ def test_user_numbers_are_standardised_and_categories_one_hot():
 def test_a_missing_number_of_a_user_is_the_mean_and_a_missing_category_nothing(kind):
     table = events(user_id=["ann", "bob", "cy"])
     ages = pd.Series([30, 31, None], dtype=kind)
-    users = pd.DataFrame({"user_id": ["ann", "bob", "cy"], "age": ages, "job": ["cook", "cook", None]})
+    users = pd.DataFrame({"user_id": ["ann", "bob", "cy"], "age": ages, "job": ["cook", "poet", None]})
     attributes = Interactions.from_tables(table, None, users).user_attributes
-    np.testing.assert_allclose(attributes[2], [0, 0], atol=1e-6)
-    np.testing.assert_allclose(attributes[:2, 1], [1, 1])
+    np.testing.assert_allclose(attributes[2], [0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(attributes[:2, 1:], [[0.5, -0.5], [-0.5, 0.5]])
 
 
 def test_user_attributes_are_finite_even_if_the_table_knows_none_of_the_users():
