@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from recsys_cl.data import PAD, Sequences
 from recsys_cl.errors import InputError
-from recsys_cl.objectives.negatives import KnownPositives
+from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.randomness import counter_uniform
 
 Key = tuple[int, int]
