@@ -1,0 +1,240 @@
+r"""The log-partition of a softmax over similarities, dense or in blocks.
+
+.. math:: \log Z_b = \log \sum_{j \notin M_b} \exp(u_b^\top v_j / \tau - \log q_j)
+
+is all that is expensive in a contrastive loss: the rest is one score per row. Dense, it takes a few matrices of
+``(batch, n)``. In blocks of rows it takes one block, whatever the batch:
+
+.. math:: \frac{\partial \log Z_b}{\partial u_b} = \frac1\tau \sum_j p_{bj} v_j, \qquad
+    \frac{\partial \log Z_b}{\partial v_j} = \frac1\tau p_{bj} u_b, \qquad
+    \frac{\partial \log Z_b}{\partial \tau} = -\frac1\tau\, u_b^\top \frac{\partial \log Z_b}{\partial u_b},
+    \qquad p_{bj} = e^{s_{bj} - \log Z_b}
+
+A block's :math:`p` is at hand in the forward pass, so that the two sums are formed there and kept, ``(batch, dim)``
+and ``(n, dim)``. They are the gradient wherever all rows weigh the same (``"mean"``, ``"sum"``); where rows weigh
+differently, the second sum is formed again from recomputed blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recsys_cl.objectives.contrastive.masks import Mask, rows_of, sparing
+
+DENSE = 2**20
+"""Largest number of logits for which the dense form is used: up to there it is as fast, and simpler to follow."""
+
+BLOCK = 2**22
+"""Logits in a block: 16 MiB in single precision. Smaller blocks slow the matrix product down."""
+
+
+def nothing(dtype: torch.dtype) -> float:
+    """The logit of what does not count: finite, so that a row of nothing has no NaN in its gradient."""
+    return torch.finfo(dtype).min
+
+
+def scores(query: Tensor, item: Tensor, temperature: float | Tensor) -> Tensor:
+    """Dot products over the temperature; ``item`` is ``(n, dim)`` for all queries or ``(batch, n, dim)`` by query."""
+    scaled = query / temperature  # (B, d)
+    with torch.autocast(query.device.type, enabled=False):
+        return scaled @ item.T if item.ndim == 2 else (item @ scaled[:, :, None]).squeeze(2)  # (B, N)
+
+
+def paired_scores(query: Tensor, item: Tensor, temperature: float | Tensor) -> Tensor:
+    """Row by row dot products over the temperature, ``(batch,)``."""
+    return (query * item).sum(-1) / temperature  # (B,)
+
+
+def dense_logits(
+    query: Tensor, item: Tensor, temperature: float | Tensor, mask: Mask | None, log_q: Tensor | None
+) -> Tensor:
+    """The logits as one matrix, masked entries at :func:`nothing`."""
+    logits = scores(query, item, temperature)  # (B, N)
+    if log_q is not None:
+        logits = logits - log_q  # (B, N)
+    if mask is None:
+        return logits
+    excluded = rows_of(mask, slice(0, len(query)), (len(query), len(item)), query.device)  # (B, N)
+    return logits.masked_fill(excluded, nothing(logits.dtype))  # (B, N)
+
+
+def log_partition(
+    query: Tensor,
+    item: Tensor,
+    temperature: float | Tensor,
+    *,
+    mask: Mask | None = None,
+    log_q: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\log Z` of each query, ``(batch,)``; dense up to ``DENSE`` logits, in blocks beyond.
+
+    Args:
+        query: ``(batch, dim)``.
+        item: ``(n, dim)``.
+        temperature: A number or a scalar tensor, which may be learned.
+        mask: True where an item does not count.
+        log_q: ``(n,)``, a constant.
+
+    Returns:
+        ``(batch,)``; the most negative number of the type (a little above, strictly) where nothing counts.
+    """
+    if len(query) * len(item) <= DENSE:
+        return dense_logits(query, item, temperature, mask, log_q).logsumexp(1)  # (B,)
+    return _RowPartition.apply(query, item, _scalar(temperature, query), mask, log_q)  # (B,)
+
+
+def log_partitions(
+    query: Tensor,
+    item: Tensor,
+    temperature: float | Tensor,
+    *,
+    mask: Mask | None = None,
+    log_q: Tensor,
+    query_log_q: Tensor,
+) -> tuple[Tensor, Tensor]:
+    r""":math:`\log Z` along the rows and along the columns of one matrix, ``(batch,)`` and ``(n,)``.
+
+    The rows are corrected by ``log_q`` ``(n,)``, the columns by ``query_log_q`` ``(batch,)``.
+    """
+    if len(query) * len(item) <= DENSE:
+        logits = dense_logits(query, item, temperature, mask, None)  # (B, N)
+        return (logits - log_q).logsumexp(1), (logits - query_log_q[:, None]).logsumexp(0)  # (B,), (N,)
+    return _BothPartitions.apply(query, item, _scalar(temperature, query), mask, log_q, query_log_q)  # (B,), (N,)
+
+
+def _scalar(temperature: float | Tensor, like: Tensor) -> Tensor:
+    return torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
+
+
+def _blocks(query: Tensor, item: Tensor, temperature: Tensor, mask: Mask | None) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of rows with their logits, masked; each block overwrites the one before."""
+    height = max(1, BLOCK // len(item))
+    space = query.new_empty(min(height, len(query)), len(item))  # (R, N)
+    for start in range(0, len(query), height):
+        rows = slice(start, min(start + height, len(query)))
+        block = space[: rows.stop - start]  # (R, N)
+        torch.mm(query[rows] / temperature, item.T, out=block)  # autocast leaves products with `out` alone
+        if mask is not None:
+            block.masked_fill_(rows_of(mask, rows, (len(block), len(item)), query.device), nothing(block.dtype))
+        yield rows, block
+
+
+class _RowPartition(torch.autograd.Function):
+    r""":math:`\log Z` along the rows, in blocks; see the module for the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, item: Tensor, temperature: Tensor, mask: Mask | None, log_q: Tensor | None
+    ) -> Tensor:
+        log_z = query.new_empty(len(query))  # (B,)
+        trains = any(ctx.needs_input_grad)
+        for_query = torch.empty_like(query) if trains else query  # (B, d)
+        for_item = torch.zeros_like(item) if trains else item  # (N, d)
+        for rows, block in _blocks(query, item, temperature, mask):
+            if log_q is not None:
+                block -= log_q  # (R, N)
+            top = block.amax(1)  # (R,)
+            total = block.sub_(top[:, None]).exp_().sum(1)  # (R,)
+            log_z[rows] = total.log() + top
+            if trains:
+                p = block.div_(total[:, None])  # (R, N)
+                torch.mm(p, item, out=for_query[rows])
+                for_item.addmm_(p.T, query[rows])
+        ctx.mask, ctx.log_q = mask, log_q
+        ctx.save_for_backward(query, item, temperature, log_z, for_query, for_item)
+        return log_z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
+        query, item, temperature, log_z, for_query, for_item = ctx.saved_tensors
+        if bool((weight == weight[0]).all()):
+            item_gradient = for_item * (weight[0] / temperature)  # (N, d)
+        else:
+            item_gradient = torch.zeros_like(item)  # (N, d)
+            for rows, block in _blocks(query, item, temperature, ctx.mask):
+                if ctx.log_q is not None:
+                    block -= ctx.log_q  # (R, N)
+                p = block.sub_(log_z[rows, None]).exp_()  # (R, N)
+                item_gradient.addmm_(p.T, query[rows] * (weight[rows, None] / temperature))
+        query_gradient = for_query * (weight[:, None] / temperature)  # (B, d)
+        temperature_gradient = -(query * query_gradient).sum() / temperature  # ()
+        return query_gradient, item_gradient, temperature_gradient, None, None
+
+
+class _BothPartitions(torch.autograd.Function):
+    r""":math:`\log Z` along rows and columns from one pass over the blocks, and one more for the gradient.
+
+    A column is finished only with the last block, so that its logarithm is summed online, and the gradient has to
+    compute the blocks again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        item: Tensor,
+        temperature: Tensor,
+        mask: Mask | None,
+        log_q: Tensor,
+        query_log_q: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        by_row = query.new_empty(len(query))  # (B,)
+        by_column = query.new_full((len(item),), -torch.inf)  # (N,)
+        for rows, block in _blocks(query, item, temperature, mask):
+            by_row[rows] = (block - log_q).logsumexp(1)
+            block -= query_log_q[rows, None]  # (R, N)
+            by_column = torch.logaddexp(by_column, block.logsumexp(0))  # (N,)
+        ctx.mask = mask
+        ctx.save_for_backward(query, item, temperature, log_q, query_log_q, by_row, by_column)
+        return by_row, by_column
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, row_weight: Tensor, column_weight: Tensor) -> tuple[Tensor | None, ...]:
+        query, item, temperature, log_q, query_log_q, by_row, by_column = ctx.saved_tensors
+        query_gradient = torch.empty_like(query)  # (B, d)
+        item_gradient = torch.zeros_like(item)  # (N, d)
+        for rows, block in _blocks(query, item, temperature, ctx.mask):
+            along_columns = (block - by_column).sub_(query_log_q[rows, None]).exp_().mul_(column_weight)  # (R, N)
+            along_rows = block.sub_(by_row[rows, None]).sub_(log_q).exp_().mul_(row_weight[rows, None])  # (R, N)
+            weights = along_rows.add_(along_columns).div_(temperature)  # (R, N)
+            torch.mm(weights, item, out=query_gradient[rows])
+            item_gradient.addmm_(weights.T, query[rows])
+        temperature_gradient = -(query * query_gradient).sum() / temperature  # ()
+        return query_gradient, item_gradient, temperature_gradient, None, None, None
+
+
+def negative_log_likelihood(
+    query: Tensor,
+    item: Tensor,
+    target: Tensor,
+    temperature: float | Tensor,
+    *,
+    mask: Mask | None = None,
+    log_q: Tensor | None = None,
+) -> Tensor:
+    r""":math:`-\log p_{b, t_b} = \log Z_b - s_{b, t_b}`: cross-entropy over similarities, ``(batch,)``.
+
+    Args:
+        query: ``(batch, dim)``.
+        item: ``(n, dim)``.
+        target: ``(batch,)`` column of each query's positive, which counts whatever the mask says.
+        temperature: A number or a scalar tensor, which may be learned.
+        mask: True where an item does not count.
+        log_q: ``(n,)``, a constant.
+    """
+    if mask is not None:
+        mask = sparing(mask, target, len(item))
+    if len(query) * len(item) <= DENSE:
+        return F.cross_entropy(dense_logits(query, item, temperature, mask, log_q), target, reduction="none")  # (B,)
+    positive = paired_scores(query, item[target], temperature)  # (B,)
+    if log_q is not None:
+        positive = positive - log_q[target]  # (B,)
+    return log_partition(query, item, temperature, mask=mask, log_q=log_q) - positive  # (B,)
