@@ -19,8 +19,8 @@ import numpy as np
 from recsys_cl import workflow
 from recsys_cl.data import Split, cold_item_split, leave_last_n, load_movielens
 from recsys_cl.evaluation import evaluate
-from recsys_cl.provenance import provenance
 from recsys_cl.recommenders import create
+from recsys_cl.results import write_result
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "book" / "results"
@@ -143,9 +143,7 @@ def main() -> None:
     finally:
         seconds = before + time.perf_counter() - started
         clock.write_text(str(seconds))
-    RESULTS.mkdir(exist_ok=True)
-    stored = {"command": f"python benchmarks/run.py {name}", "seconds": seconds, **provenance(), "result": result}
-    (RESULTS / f"{name}.json").write_text(json.dumps(stored, indent=1) + "\n")
+    write_result(name, result, command=f"python benchmarks/run.py {name}", seconds=seconds, folder=RESULTS)
 
 
 if __name__ == "__main__":

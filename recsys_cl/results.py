@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from recsys_cl.errors import InputError
+from recsys_cl.provenance import provenance
 
 
 def read_result(name: str, folder: str | Path = "results") -> dict[str, Any]:
@@ -24,6 +25,13 @@ def read_result(name: str, folder: str | Path = "results") -> dict[str, Any]:
             f"no stored run {name!r} in {str(folder)!r} (there are: {there}); make it with benchmarks/run.py"
         )
     return json.loads(file.read_text())
+
+
+def write_result(name: str, result: dict[str, Any], *, command: str, seconds: float, folder: str | Path) -> None:
+    """Store what a run found, with its command, wall time and provenance, where :func:`read_result` finds it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    stored = {"command": command, "seconds": seconds, **provenance(), "result": result}
+    (Path(folder) / f"{name}.json").write_text(json.dumps(stored, indent=1) + "\n")
 
 
 def comparison_table(result: dict[str, Any], metrics: tuple[str, ...] = ("ndcg@10", "hr@10")) -> pd.DataFrame:

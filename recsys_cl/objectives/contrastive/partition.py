@@ -112,10 +112,19 @@ def _scalar(temperature: float | Tensor, like: Tensor) -> Tensor:
     return torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
 
 
+def _space(query: Tensor, item: Tensor) -> Tensor:
+    return query.new_empty(min(max(1, BLOCK // len(item)), len(query)), len(item))  # (R, N)
+
+
+def _logsumexp_(block: Tensor, dim: int) -> Tensor:
+    """Like ``block.logsumexp(dim)``, using the block up."""
+    top = block.amax(dim, keepdim=True)
+    return block.sub_(top).exp_().sum(dim).log_().add_(top.squeeze(dim))
+
+
 def _blocks(query: Tensor, item: Tensor, temperature: Tensor, mask: Mask | None) -> Iterator[tuple[slice, Tensor]]:
     """Slices of rows with their logits, masked; each block overwrites the one before."""
-    height = max(1, BLOCK // len(item))
-    space = query.new_empty(min(height, len(query)), len(item))  # (R, N)
+    height, space = max(1, BLOCK // len(item)), _space(query, item)  # (R, N)
     for start in range(0, len(query), height):
         rows = slice(start, min(start + height, len(query)))
         block = space[: rows.stop - start]  # (R, N)
@@ -187,10 +196,10 @@ class _BothPartitions(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         by_row = query.new_empty(len(query))  # (B,)
         by_column = query.new_full((len(item),), -torch.inf)  # (N,)
+        space = _space(query, item)  # (R, N)
         for rows, block in _blocks(query, item, temperature, mask):
-            by_row[rows] = (block - log_q).logsumexp(1)
-            block -= query_log_q[rows, None]  # (R, N)
-            by_column = torch.logaddexp(by_column, block.logsumexp(0))  # (N,)
+            by_row[rows] = _logsumexp_(torch.sub(block, log_q, out=space[: len(block)]), 1)
+            by_column = torch.logaddexp(by_column, _logsumexp_(block.sub_(query_log_q[rows, None]), 0))  # (N,)
         ctx.mask = mask
         ctx.save_for_backward(query, item, temperature, log_q, query_log_q, by_row, by_column)
         return by_row, by_column
@@ -201,8 +210,10 @@ class _BothPartitions(torch.autograd.Function):
         query, item, temperature, log_q, query_log_q, by_row, by_column = ctx.saved_tensors
         query_gradient = torch.empty_like(query)  # (B, d)
         item_gradient = torch.zeros_like(item)  # (N, d)
+        space = _space(query, item)  # (R, N)
         for rows, block in _blocks(query, item, temperature, ctx.mask):
-            along_columns = (block - by_column).sub_(query_log_q[rows, None]).exp_().mul_(column_weight)  # (R, N)
+            along_columns = torch.sub(block, by_column, out=space[: len(block)]).sub_(query_log_q[rows, None])
+            along_columns.exp_().mul_(column_weight)  # (R, N)
             along_rows = block.sub_(by_row[rows, None]).sub_(log_q).exp_().mul_(row_weight[rows, None])  # (R, N)
             weights = along_rows.add_(along_columns).div_(temperature)  # (R, N)
             torch.mm(weights, item, out=query_gradient[rows])
