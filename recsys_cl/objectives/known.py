@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from recsys_cl.data import Sequences
 
 
-class KnownPositives:
+class KnownPositives(nn.Module):
     """Which items each user is known to like, looked up for a whole batch at once.
+
+    It has nothing to learn and nothing to save, but as a module it follows the model to its device.
 
     Args:
         sequences: Training sequences; row ``u`` is user ``u``.
         n_items: Size of the catalogue.
+
+    See: chapter 5.
+
+    >>> known = KnownPositives(Sequences.from_lists([[0, 2], [1]]), n_items=3)
+    >>> known.mask(torch.tensor([0, 1]), torch.tensor([2, 1])).tolist()
+    [[True, False], [False, True]]
     """
 
-    def __init__(self, sequences: Sequences, n_items: int) -> None:
-        rows, positions = sequences.flat()
-        self.n_items = n_items
-        self.keys = np.sort(rows * n_items + sequences.items[positions])
+    keys: Tensor
 
-    def mask(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    def __init__(self, sequences: Sequences, n_items: int) -> None:
+        super().__init__()
+        rows, positions = sequences.flat()
+        found = np.unique(rows * n_items + sequences.items[positions])
+        last = np.iinfo(np.int64).max  # equal to no key, so that every search ends at a place that exists
+        self.n_items = n_items
+        self.register_buffer("keys", torch.from_numpy(np.append(found, last)), persistent=False)
+
+    def mask(self, users: Tensor, items: Tensor) -> Tensor:
         """True where the user of a row is known to like the item of a column.
 
         Args:
             users: ``(batch,)`` user numbers.
-            items: ``(n,)`` item numbers.
+            items: ``(n,)`` item numbers, the same columns for all rows, or ``(batch, n)`` of each row's own.
 
         Returns:
             ``(batch, n)``; in-batch duplicates of a row's own positive are among them.
         """
         wanted = users[:, None] * self.n_items + items  # (B, N)
-        if len(self.keys) == 0:
-            return np.zeros(wanted.shape, dtype=bool)
-        place = np.searchsorted(self.keys, wanted).clip(max=len(self.keys) - 1)
-        return self.keys[place] == wanted
+        return self.keys[torch.searchsorted(self.keys, wanted)] == wanted  # (B, N)

@@ -18,8 +18,10 @@ from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower,
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.objectives.contrastive import info_nce_loss
+from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.objectives.negatives import in_batch_log_q
 from recsys_cl.recommenders.base import Recommender
+from recsys_cl.training.distributed import gather_items
 from recsys_cl.training.examples import NextItemExamples
 from recsys_cl.training.trainer import TrainingConfig, TrainingReport, train
 
@@ -41,6 +43,7 @@ class TwoTowerModel(nn.Module):
         similarity: ``"cosine"`` or ``"dot"``.
         temperature: Where :math:`\tau` starts; it is learned.
         dropout: Dropout on the history's item vectors.
+        known: What must not count as a negative; only training needs it.
 
     See: chapter 5.
     """
@@ -54,11 +57,13 @@ class TwoTowerModel(nn.Module):
         similarity: Similarity,
         temperature: float,
         dropout: float,
+        known: KnownPositives | None = None,
     ) -> None:
         super().__init__()
         self.items, self.user = items, user
         self.log_q: Tensor | None
         self.register_buffer("log_q", log_q)
+        self.known = known
         self.similarity = similarity
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.dropout = nn.Dropout(dropout)
@@ -93,16 +98,32 @@ class TwoTowerModel(nn.Module):
         self,
         history: Tensor,
         target: Tensor,
-        known: Tensor,
+        user: Tensor,
         keep_id: Tensor,
         attributes: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """InfoNCE of a collated batch (see :class:`~recsys_cl.training.examples.NextItemExamples`)."""
+        """InfoNCE of a collated batch (see :class:`~recsys_cl.training.examples.NextItemExamples`).
+
+        The targets of all processes are the columns.
+
+        Raises:
+            InputError: If the model was built without known positives.
+        """
+        known = self.known
+        if known is None:
+            raise InputError("a two-tower model without known positives can only score; build it with known= to train")
         users = self.embed_users(history, attributes, keep_id)  # (B, d)
         items = self.embed_items(target, keep_id[target])  # (B, d)
-        log_q = None if self.log_q is None else self.log_q[target]  # (B,)
+        targets = gather_items(target)  # (N,), own first
+        log_q = None if self.log_q is None else self.log_q[targets]  # (N,)
         with torch.autocast(users.device.type, enabled=False):  # half precision would round logits of 20 to sixteenths
-            loss = info_nce_loss(users.float(), items.float(), temperature=self.temperature, mask=known, log_q=log_q)
+            loss = info_nce_loss(
+                users.float(),
+                gather_items(items.float()),
+                temperature=self.temperature,
+                mask=lambda rows: known.mask(user[rows], targets),
+                log_q=log_q,
+            )
         return {"loss": loss}
 
     def _comparable(self, vectors: Tensor) -> Tensor:
@@ -175,7 +196,9 @@ class TwoTower(Recommender):
         text = None if embeddings is None else F.normalize(embeddings - mean, dim=1)  # (N, t)
         counts = torch.from_numpy(split.counts)  # (N,)
         attributes = 0 if split.train.attributes is None else split.train.attributes.shape[1]
-        self.network = self._build(counts > 0, text, in_batch_log_q(counts) if self.log_q else None, attributes)
+        log_q = in_batch_log_q(counts) if self.log_q else None  # (N,)
+        known = KnownPositives(split.train, split.n_items)
+        self.network = self._build(counts > 0, text, log_q, attributes, known)
         examples = NextItemExamples(
             split.train,
             split.n_items,
@@ -228,7 +251,14 @@ class TwoTower(Recommender):
             seed=self.seed,
         )
 
-    def _build(self, warm: Tensor, text: Tensor | None, log_q: Tensor | None, n_attributes: int) -> TwoTowerModel:
+    def _build(
+        self,
+        warm: Tensor,
+        text: Tensor | None,
+        log_q: Tensor | None,
+        n_attributes: int,
+        known: KnownPositives | None = None,
+    ) -> TwoTowerModel:
         user: AttentionPooling | MeanPooling | BehaviourMLP
         match self.user_tower:
             case "attention":
@@ -244,6 +274,7 @@ class TwoTower(Recommender):
             similarity=self.similarity,
             temperature=self.temperature,
             dropout=self.dropout,
+            known=known,
         )
 
     def _restored(self) -> TwoTowerModel:

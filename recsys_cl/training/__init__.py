@@ -1,6 +1,8 @@
-"""Training loops: examples without state, and the trainer that runs them."""
+"""Training loops: examples without state, the trainer that runs them, and batches larger than memory or a device."""
 
+from recsys_cl.training.distributed import gather_items
 from recsys_cl.training.examples import EpochShuffle, NextItemExamples
+from recsys_cl.training.gradcache import encode_in_chunks
 from recsys_cl.training.trainer import (
     RankingTrainer,
     TrainingConfig,
@@ -15,6 +17,8 @@ __all__ = [
     "RankingTrainer",
     "TrainingConfig",
     "TrainingReport",
+    "encode_in_chunks",
+    "gather_items",
     "newest_checkpoint",
     "train",
 ]

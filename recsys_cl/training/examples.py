@@ -12,7 +12,6 @@ from torch.utils.data import Dataset, Sampler
 
 from recsys_cl.data import PAD, Sequences
 from recsys_cl.errors import InputError
-from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.randomness import counter_uniform
 
 Key = tuple[int, int]
@@ -80,7 +79,6 @@ class NextItemExamples(Dataset[Key]):
         self.user, self.event = rows[has_past], positions[has_past]
         self.train, self.n_items, self.length = train, n_items, length
         self.id_dropout, self.event_dropout, self.seed = id_dropout, event_dropout, seed
-        self.known = KnownPositives(train, n_items)
 
     def __len__(self) -> int:
         return len(self.event)
@@ -94,8 +92,8 @@ class NextItemExamples(Dataset[Key]):
 
         Returns:
             ``history`` ``(B, L)`` item numbers or ``PAD``, ``target`` ``(B,)``, ``keep_id`` ``(n_items,)`` false
-            for items whose id is hidden from the batch, ``known`` ``(B, B)`` true where a column's target is a
-            positive of the row's user, and ``attributes`` ``(B, a)`` where the data has them.
+            for items whose id is hidden from the batch, ``user`` ``(B,)`` whose example it is, and ``attributes``
+            ``(B, a)`` where the data has them.
         """
         epoch, example = np.array(keys).T  # (B,) both
         user, event = self.user[example], self.event[example]
@@ -113,7 +111,7 @@ class NextItemExamples(Dataset[Key]):
             "history": torch.from_numpy(history),
             "target": torch.from_numpy(target),
             "keep_id": torch.from_numpy(~hidden),
-            "known": torch.from_numpy(self.known.mask(user, target)),
+            "user": torch.from_numpy(user),
         }
         if past.attributes is not None:
             batch["attributes"] = torch.from_numpy(past.attributes)

@@ -125,6 +125,34 @@ def test_mixed_precision_gives_nearly_the_same_loss_and_gradient(split: Split, s
     assert torch.cosine_similarity(gradient, gradient_half, dim=0) > 0.98
 
 
+def test_a_loaded_model_scores_and_says_that_it_cannot_be_trained(split: Split, tmp_path: Path) -> None:
+    trained = TwoTower(model="", **{**QUICK, "epochs": 1}).fit(split)
+    trained.save(tmp_path)
+    batch = NextItemExamples(split.train, split.n_items, length=20).collate([(0, 0), (0, 1)])
+    assert trained.network(**batch)["loss"].isfinite()
+    loaded = load_recommender(tmp_path)
+    assert isinstance(loaded, TwoTower)
+    loaded.score(split.test.history[:2])
+    with pytest.raises(InputError, match="can only score; build it with known= to train"):
+        loaded.network(**batch)
+
+
+def test_only_what_the_user_does_not_know_is_a_negative(split: Split) -> None:
+    """The loss of a batch is InfoNCE over the columns that a loop finds to be unknown."""
+    trained = TwoTower(model="", **{**QUICK, "epochs": 1}).fit(split)
+    network = trained.network
+    batch = NextItemExamples(split.train, split.n_items, length=20).collate([(0, row) for row in range(0, 640, 10)])
+    with torch.no_grad():
+        users = network.embed_users(batch["history"])
+        logits = users @ network.embed_items(batch["target"]).T / network.temperature - network.log_q[batch["target"]]
+        losses = []
+        for row, (user, own) in enumerate(zip(batch["user"].tolist(), logits.diagonal(), strict=True)):
+            likes = set(split.train.items[split.train.start[user] : split.train.stop[user]].tolist())
+            unknown = [column for column, item in enumerate(batch["target"].tolist()) if item not in likes]
+            losses.append(torch.cat([own[None], logits[row, unknown]]).logsumexp(0) - own)
+        assert_close(network(**batch)["loss"], torch.stack(losses).mean(), rtol=1e-5, atol=1e-5)
+
+
 def test_unknown_user_tower_is_named() -> None:
     with pytest.raises(InputError, match="user_tower='rnn' is unknown; valid names are attention, mean, mlp"):
         TwoTower(model="", user_tower="rnn")  # type: ignore[arg-type]

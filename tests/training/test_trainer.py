@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from recsys_cl.data import PAD, Sequences, leave_one_out, synthetic
 from recsys_cl.errors import InputError
+from recsys_cl.objectives import KnownPositives
 from recsys_cl.recommenders import TwoTower
 from recsys_cl.training import EpochShuffle, NextItemExamples, newest_checkpoint
 
@@ -27,6 +28,7 @@ RUN = """
 import json, sys, torch
 from recsys_cl.data import leave_one_out, synthetic
 from recsys_cl.evaluation import evaluate
+from recsys_cl.objectives import KnownPositives
 from recsys_cl.recommenders import TwoTower
 
 torch.set_num_threads(1)
@@ -98,29 +100,50 @@ DISTRIBUTED = """
 import json, os, sys
 from recsys_cl.data import leave_one_out, synthetic
 from recsys_cl.evaluation import evaluate
+from recsys_cl.objectives import KnownPositives
 from recsys_cl.recommenders import TwoTower
 
 split = leave_one_out(synthetic(200, 100, seed=3), seed=0)
 model = TwoTower(**json.loads(sys.argv[1])).fit(split, folder=sys.argv[2])
 result = {"test": evaluate(model, split.test).mean(), "best": model.report.best}
+if os.environ["RANK"] == "0":
+    model.save(sys.argv[2])
 open(sys.argv[2] + "/rank" + os.environ["RANK"], "w").write(json.dumps(result))
 """
 
 
-@pytest.mark.slow
-def test_two_processes_share_every_epoch_and_end_with_the_same_model(tmp_path: Path) -> None:
-    (tmp_path / "run.py").write_text(DISTRIBUTED)
+def start_two(folder: Path, settings: dict) -> None:
+    """Run ``DISTRIBUTED`` in two processes."""
+    (folder / "run.py").write_text(DISTRIBUTED)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launch, str(tmp_path / "run.py"), json.dumps(SETTINGS), str(tmp_path)]
+    command = [*launch, str(folder / "run.py"), json.dumps(settings), str(folder)]
     done = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_share_every_epoch_and_end_with_the_same_model(tmp_path: Path) -> None:
+    start_two(tmp_path, SETTINGS)
     first, second = (json.loads((tmp_path / f"rank{rank}").read_text()) for rank in (0, 1))
     assert first == second
     steps = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("checkpoint-*"))
     examples = NextItemExamples(leave_one_out(synthetic(200, 100, seed=3), seed=0).train, 100, length=10)
     assert steps[-1] == SETTINGS["epochs"] * -(-len(examples) // (2 * SETTINGS["batch_size"]))
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does_with_batches_twice_as_large(tmp_path: Path) -> None:
+    """Because each compares its rows with the targets of both; with its own alone the negatives would be half."""
+    settings = {**SETTINGS, "epochs": 2, "dropout": 0.0, "id_dropout": 0.0}
+    split = leave_one_out(synthetic(200, 100, seed=3), seed=0)
+    assert len(NextItemExamples(split.train, 100, length=10)) % 100 == 0, "a batch that is not full would be filled up"
+    alone = TwoTower(**{**settings, "batch_size": 100}).fit(split)
+    start_two(tmp_path, {**settings, "batch_size": 50})
+    together = load_file(tmp_path / "state.safetensors")
+    for name, tensor in alone.state.items():
+        torch.testing.assert_close(together[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_several_processes_without_a_folder_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,9 +195,11 @@ class TestExamples:
         assert batch["target"].tolist() == [1, 2, 3, 4, 0]
         assert batch["history"].tolist() == [[PAD, 0], [0, 1], [1, 2], [PAD, 1], [1, 4]]
 
-    def test_known_positives_of_the_row_are_marked(self) -> None:
+    def test_each_row_names_its_user(self) -> None:
         examples = NextItemExamples(self.train, 5, length=2)
-        known = examples.collate([(0, 0), (0, 3), (0, 4)])["known"]  # users 0, 2, 2; targets 1, 4, 0
+        batch = examples.collate([(0, 0), (0, 3), (0, 4)])
+        assert batch["user"].tolist() == [0, 2, 2]
+        known = KnownPositives(self.train, 5).mask(batch["user"], batch["target"])  # targets 1, 4, 0
         assert known.tolist() == [[True, False, True], [True, True, True], [True, True, True]]
 
     def test_randomness_depends_on_epoch_and_example_alone(self) -> None:
