@@ -19,15 +19,40 @@ from recsys_cl.objectives.contrastive import (
     uniformity,
 )
 from recsys_cl.objectives.known import KnownPositives
-from recsys_cl.objectives.negatives import in_batch_log_q
+from recsys_cl.objectives.negatives import (
+    InBatchNegatives,
+    MixedNegatives,
+    NegativeQueue,
+    NegativeSample,
+    NegativeSampler,
+    PopularityNegatives,
+    UniformNegatives,
+    hard_negatives,
+    in_batch_log_q,
+)
+from recsys_cl.objectives.positives import LikedByNeighbours, OtherItemOfUser, OtherUserOfItem, dropout_views
+from recsys_cl.objectives.user_item import cross_user_loss, user_item_loss, within_user_loss
 
 __all__ = [
+    "InBatchNegatives",
     "KnownPositives",
     "LearnedTemperature",
+    "LikedByNeighbours",
+    "MixedNegatives",
+    "NegativeQueue",
+    "NegativeSample",
+    "NegativeSampler",
+    "OtherItemOfUser",
+    "OtherUserOfItem",
+    "PopularityNegatives",
+    "UniformNegatives",
     "alignment",
     "bpr_loss",
+    "cross_user_loss",
     "debiased_contrastive_loss",
     "decoupled_contrastive_loss",
+    "dropout_views",
+    "hard_negatives",
     "in_batch_log_q",
     "info_nce_loss",
     "logistic_loss",
@@ -40,4 +65,6 @@ __all__ = [
     "symmetric_info_nce_loss",
     "triplet_loss",
     "uniformity",
+    "user_item_loss",
+    "within_user_loss",
 ]

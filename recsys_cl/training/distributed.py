@@ -50,7 +50,7 @@ def gather_items(rows: Tensor) -> Tensor:
     References:
         Chen, Kornblith, Norouzi and Hinton (2020), https://arxiv.org/abs/2002.05709 (negatives of all devices).
 
-    See: chapter 11.
+    See: chapter 4.
 
     >>> gather_items(torch.tensor([3, 1])).tolist()  # one process
     [3, 1]

@@ -46,7 +46,7 @@ def encode_in_chunks(encode: Callable[..., Tensor], *inputs: Tensor, chunk_size:
         Gao, Zhang, Han and Callan (2021), https://arxiv.org/abs/2101.06983;
         Chen, Xu, Zhang and Guestrin (2016), https://arxiv.org/abs/1604.06174 (checkpointing).
 
-    See: chapter 11.
+    See: chapter 4.
 
     >>> rows = []
     >>> vectors = encode_in_chunks(lambda x: rows.append(len(x)) or 2 * x, torch.ones(5, 1), chunk_size=2)

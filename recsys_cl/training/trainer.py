@@ -248,6 +248,7 @@ def _trainer(
         use_cpu=cpu,
         ddp_backend="gloo" if cpu and _several_processes() else None,
         ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # texts, counts and known positives are constants
         bf16=cuda and torch.cuda.is_bf16_supported(),
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,

@@ -1,0 +1,42 @@
+"""What counts as a negative, and how likely it was drawn.
+
+Whatever says which items are negatives says their log-probability as well, ``NegativeSample(items, log_q)``, and
+``sampler.log_q(items)`` gives it for the positives, so that the correction for sampling needs no code of its own::
+
+    sample = sampler.sample(epoch, example, k)  # (B, k)
+    loss = sampled_softmax_loss(
+        query,
+        vectors[target],
+        vectors[sample.items],
+        log_q=sampler.log_q(target),
+        negative_log_q=sample.log_q,
+        mask=known.mask(user, sample.items),
+    )
+
+A sample may hit what the user is known to like: :class:`~recsys_cl.objectives.known.KnownPositives` masks that, for
+``(k,)`` shared negatives and ``(B, k)`` own ones alike. Drawing again instead would change q, user by user.
+"""
+
+from recsys_cl.objectives.negatives.mining import hard_negatives
+from recsys_cl.objectives.negatives.queue import NegativeQueue
+from recsys_cl.objectives.negatives.samplers import (
+    InBatchNegatives,
+    MixedNegatives,
+    NegativeSample,
+    NegativeSampler,
+    PopularityNegatives,
+    UniformNegatives,
+    in_batch_log_q,
+)
+
+__all__ = [
+    "InBatchNegatives",
+    "MixedNegatives",
+    "NegativeQueue",
+    "NegativeSample",
+    "NegativeSampler",
+    "PopularityNegatives",
+    "UniformNegatives",
+    "hard_negatives",
+    "in_batch_log_q",
+]

@@ -1,0 +1,13 @@
+"""What counts as a positive: another item of the user, another user of the item, what similar users have, another view.
+
+The next item, the positive of most recommenders, comes with its history and so from the examples themselves:
+:class:`recsys_cl.training.examples.NextItemExamples`. The samplers here know an event by its position in the log of a
+:class:`~recsys_cl.data.Sequences`: its item is ``sequences.items[event]``, its rating ``sequences.ratings[event]``.
+What they draw is a function of (seed, epoch, event), so that neither order, batch nor resumption changes it.
+"""
+
+from recsys_cl.objectives.positives.events import OtherItemOfUser, OtherUserOfItem
+from recsys_cl.objectives.positives.neighbours import LikedByNeighbours
+from recsys_cl.objectives.positives.views import dropout_views
+
+__all__ = ["LikedByNeighbours", "OtherItemOfUser", "OtherUserOfItem", "dropout_views"]
