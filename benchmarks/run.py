@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from recsys_cl import workflow
-from recsys_cl.data import Split, cold_item_split, leave_last_n, load_movielens
-from recsys_cl.evaluation import evaluate
-from recsys_cl.recommenders import create
+from recsys_cl.data import Split, cold_item_split, leave_last_n, leave_one_out, load_movielens
+from recsys_cl.evaluation import Evaluation, compare, evaluate, holm, paired_test, pool
+from recsys_cl.evaluation.ratings import SQUARED_ERROR, evaluate_ratings, root_mean_square
+from recsys_cl.recommenders import UserItem, create
 from recsys_cl.results import write_result
 
 HERE = Path(__file__).parent
@@ -114,6 +115,71 @@ def comparison(split: str, **options: Any) -> Callable[[Path], dict[str, Any]]:
     return run
 
 
+ALPHAS = {"contrast": (0.0, 0.5, 1.0), "mix": (0.0, 0.25, 0.5, 0.75, 1.0), "alternate": (0.0, 0.25, 0.5, 0.75, 1.0)}
+RATING = "user-item:objective=rating"
+USER_ITEM = [RATING, *(f"user-item:objective={name},alpha={alpha}" for name in ALPHAS for alpha in ALPHAS[name])]
+
+
+def user_item(partial: Path) -> dict[str, Any]:
+    """Contrast within and across users, with ratings and without: how well it ranks, how well it predicts ratings."""
+    data = load_movielens()
+    protocol = {"data": data.name, "split": "leave-one-out", "users": data.n_users, "events": data.n_users, "draws": 3}
+    table = workflow.Comparison(protocol, [workflow.Row(model) for model in USER_ITEM])
+    validation: dict[str, list[list[float]]] = {model: [] for model in USER_ITEM}
+    for seed in range(3):
+        split = leave_one_out(data, seed=seed)
+        for row in table.rows:
+            file = partial / f"{row.model.replace(':', '-')}-{seed}.npz"
+            if not file.exists():
+                ranked_and_rated(row.model, split, seed).save(file)
+                print(file.stem, flush=True)
+            metrics = dict(Evaluation.load(file).metrics)
+            row.seconds += float(metrics.pop("seconds")) / 3
+            validation[row.model].append(metrics.pop("validation rmse").tolist())
+            row.evaluations[seed] = Evaluation(split.test.user, metrics)
+    pooled = {row.model: pool(list(row.evaluations.values())) for row in table.rows}
+    result = table.as_dict()
+    result["runs"] = {row.model: [one.mean() for one in row.evaluations.values()] for row in table.rows}
+    result["tests"] = {model: vars(test) for model, test in table.tests().items()}
+    against_rating = compare(pooled, metric=SQUARED_ERROR, against=RATING)
+    result["rating"] = {
+        "runs": {row.model: [root_mean_square(one)[0] for one in row.evaluations.values()] for row in table.rows},
+        "tests": {model: vars(test) for model, test in against_rating.items()},
+        "validation": validation,
+    }
+    result["mix against"] = {metric: mix_against(pooled, metric) for metric in ("ndcg@10", SQUARED_ERROR)}
+    for entry in result["rows"]:
+        runs = result["rating"]["runs"][entry["model"]]
+        _, low, high = root_mean_square(pooled[entry["model"]])
+        entry["metrics"]["rmse"] = {"mean": np.mean(runs), "sd": np.std(runs, ddof=1), "low": low, "high": high}
+    return result
+
+
+def mix_against(pooled: dict[str, Evaluation], metric: str) -> list[dict[str, Any]]:
+    """Mixing minus contrast alone and minus taking turns, at the same alpha, p-values corrected by Holm together."""
+    rows = []
+    for other in ("contrast", "alternate"):
+        for alpha in ALPHAS[other]:
+            mix, rival = (pooled[f"user-item:objective={name},alpha={alpha}"] for name in ("mix", other))
+            test = paired_test(mix.metrics[metric], rival.metrics[metric], mix.user)
+            rows.append({"mix against": other, "alpha": alpha} | vars(test))
+    corrected = holm(np.array([row["p_value"] for row in rows])).tolist()
+    return [row | {"p_value": p_value} for row, p_value in zip(rows, corrected, strict=True)]
+
+
+def ranked_and_rated(model: str, split: Split, seed: int) -> Evaluation:
+    """Test metrics of one fit, with its seconds and its validation RMSE after every epoch."""
+    started = time.perf_counter()
+    recommender = create(model, seed=seed)
+    assert isinstance(recommender, UserItem)
+    recommender.fit(split)
+    seconds = time.perf_counter() - started
+    ranked, rated = evaluate(recommender, split.test), evaluate_ratings(recommender, split.test)
+    epochs = np.array([-epoch["negative rmse"] for epoch in recommender.report.history])
+    fit = {"seconds": np.array(seconds), "validation rmse": epochs}
+    return Evaluation(ranked.user, {**ranked.metrics, **rated.metrics, **fit})
+
+
 WARM = ["popularity", "item-knn", "ease", "ease-recency", "ials", "tfidf", "minilm", "two-tower-id", "two-tower"]
 TOWERS = ["two-tower-id", "two-tower-id:user_tower=mean,length=1000", "two-tower-id:user_tower=mlp,length=1000"]
 
@@ -125,6 +191,7 @@ RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "compare-temporal": comparison("temporal", models=WARM, seeds=3, draws=3),
     "compare-cold-items": comparison("cold-items", seeds=5, draws=5),
     "user-towers": comparison("leave-one-out", models=TOWERS, seeds=3, draws=3),
+    "user-item": user_item,
 }
 
 

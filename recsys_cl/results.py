@@ -62,6 +62,32 @@ def comparison_table(result: dict[str, Any], metrics: tuple[str, ...] = ("ndcg@1
     return pd.DataFrame(rows).set_index("model")
 
 
+def user_item_table(result: dict[str, Any]) -> pd.DataFrame:
+    """A stored run of contrast within and across users: how every setting ranks and predicts ratings.
+
+    Returns:
+        One row per objective and alpha: mean and standard deviation over runs and 95 % interval over users, of
+        NDCG@10 and of RMSE, each with its p-value (Holm's correction): of NDCG@10 against the best setting, of the
+        squared error against ratings alone. The epoch was chosen by NDCG@10 on validation; the last column has
+        the lowest RMSE of any epoch on validation, for comparison.
+    """
+    table = result["result"]
+    tests = {"ndcg@10": table["tests"], "rmse": table["rating"]["tests"]}
+    against = {"ndcg@10": "p against the best", "rmse": "p against ratings alone"}
+    rows = []
+    for row in table["rows"]:
+        fields = dict(field.split("=") for field in row["model"].partition(":")[2].split(","))
+        entry = {"objective": fields["objective"], "alpha": fields.get("alpha", "")}
+        for name, test in tests.items():
+            value, p_value = row["metrics"][name], test.get(row["model"], {}).get("p_value")
+            entry[name] = f"{value['mean']:.3f} ± {value['sd']:.3f}"
+            entry[f"{name}, 95 % interval"] = f"{value['low']:.3f} to {value['high']:.3f}"
+            entry[against[name]] = "" if p_value is None else f"{p_value:.4f}"
+        lowest = [min(epochs) for epochs in table["rating"]["validation"][row["model"]]]
+        rows.append(entry | {"lowest validation rmse": f"{sum(lowest) / len(lowest):.3f}"})
+    return pd.DataFrame(rows).set_index(["objective", "alpha"])
+
+
 def search_table(result: dict[str, Any]) -> pd.DataFrame:
     """A stored search: per model the validation metric of its worst and best trial, and the best settings."""
     rows = []
@@ -89,7 +115,7 @@ def ledger(folder: str | Path = "results") -> pd.DataFrame:
             {
                 "run": file.stem,
                 "command": run["command"],
-                "minutes of fitting": round(_fitting(run["result"]) / 60, 1),
+                "minutes of fitting": round(_fitting(run) / 60, 1),
                 "hardware": f"{run['device']}, {run['threads']} of {run['cores']} cores",
                 "commit": run["commit"],
                 "date": run["date"],
@@ -98,8 +124,11 @@ def ledger(folder: str | Path = "results") -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("run")
 
 
-def _fitting(result: dict[str, Any]) -> float:
+def _fitting(run: dict[str, Any]) -> float:
     """Seconds spent in fitting; the wall time of an interrupted run would count its last part only."""
-    if "rows" in result:
+    result = run["result"]
+    if "models" in result:
+        return sum(trial["seconds"] for search in result["models"].values() for trial in search["trials"])
+    if "runs" in result:
         return sum(row["seconds"] * row["seeds"] for row in result["rows"])
-    return sum(trial["seconds"] for search in result["models"].values() for trial in search["trials"])
+    return run["seconds"]

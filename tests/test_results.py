@@ -12,11 +12,11 @@ from recsys_cl.data import Interactions, load_movielens
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import holm
 from recsys_cl.recommenders import MODELS, create
-from recsys_cl.results import comparison_table, ledger, read_result, search_table
+from recsys_cl.results import comparison_table, ledger, read_result, search_table, user_item_table
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 STORED = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-COMPARISONS = [name for name, run in STORED.items() if "rows" in run["result"]]
+COMPARISONS = [name for name, run in STORED.items() if "runs" in run["result"]]
 
 TOLERANCE = 0.002
 """How far a re-run of an untrained model may be from the stored mean: other processors round differently."""
@@ -30,7 +30,7 @@ def data() -> Interactions:
 def test_every_run_says_where_it_comes_from() -> None:
     assert {"search", "compare-leave-one-out", "compare-cold-items", "compare-leave-last-n"} <= set(STORED)
     for name, run in STORED.items():
-        assert run["command"] == f"python benchmarks/run.py {name}"
+        assert run["command"] == f"python benchmarks/{'losses.py' if name == 'losses' else f'run.py {name}'}"
         assert {"versions", "device", "threads", "commit", "date", "seconds"} <= set(run)
         assert run["seconds"] < 3600
     assert len(ledger(RESULTS)) == len(STORED)
@@ -52,6 +52,28 @@ def test_tables_follow_from_the_runs(name: str) -> None:
     table = comparison_table(STORED[name])
     assert table.index[0] == best
     assert table.loc[best, "p against the best"] == ""
+
+
+def test_rating_errors_follow_from_the_runs() -> None:
+    result = STORED["user-item"]["result"]
+    alone = "user-item:objective=rating"
+    for row in result["rows"]:
+        runs, metric = result["rating"]["runs"][row["model"]], row["metrics"]["rmse"]
+        assert len(runs) == row["seeds"]
+        assert metric["mean"] == pytest.approx(np.mean(runs))
+        assert metric["sd"] == pytest.approx(np.std(runs, ddof=1))
+        assert metric["low"] <= metric["mean"] <= metric["high"]
+        if row["model"] != alone:
+            gain = result["rating"]["tests"][row["model"]]["difference"]
+            runs_alone = result["rating"]["runs"][alone]
+            assert gain == pytest.approx(np.mean(np.square(runs_alone)) - np.mean(np.square(runs)))
+    ranking = result["runs"]
+    for test in result["mix against"]["ndcg@10"]:
+        mix, other = (f"user-item:objective={name},alpha={test['alpha']}" for name in ("mix", test["mix against"]))
+        assert test["difference"] == pytest.approx(np.mean(ranking[mix]) - np.mean(ranking[other]))
+    table = user_item_table(STORED["user-item"])
+    assert len(table) == len(result["rows"])
+    assert table.loc[("rating", ""), "p against ratings alone"] == ""
 
 
 @pytest.mark.parametrize("name", ["compare-leave-one-out", "compare-temporal", "compare-cold-items"])

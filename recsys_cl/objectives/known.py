@@ -45,5 +45,12 @@ class KnownPositives(nn.Module):
         Returns:
             ``(batch, n)``; in-batch duplicates of a row's own positive are among them.
         """
-        wanted = users[:, None] * self.n_items + items  # (B, N)
-        return self.keys[torch.searchsorted(self.keys, wanted)] == wanted  # (B, N)
+        if items.ndim == 2:
+            return self._among_keys(users[:, None], items)  # (B, N)
+        people, row = users.unique(return_inverse=True)  # in a batch many repeat, and a search costs most
+        things, column = items.unique(return_inverse=True)
+        return self._among_keys(people[:, None], things)[row[:, None], column]  # (B, N)
+
+    def _among_keys(self, users: Tensor, items: Tensor) -> Tensor:
+        wanted = users * self.n_items + items  # (…)
+        return self.keys[torch.searchsorted(self.keys, wanted)] == wanted  # (…)

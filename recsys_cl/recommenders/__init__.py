@@ -14,6 +14,7 @@ from recsys_cl.recommenders.base import Recommender, read_config
 from recsys_cl.recommenders.baselines import EASE, IALS, Chance, ItemKNN, Popularity
 from recsys_cl.recommenders.content import LanguageContent, TextRidge, TfidfContent
 from recsys_cl.recommenders.two_tower import TwoTower
+from recsys_cl.recommenders.user_item import UserItem
 
 MODELS: Mapping[str, Callable[..., Recommender]] = {
     "random": Chance,
@@ -39,6 +40,7 @@ MODELS: Mapping[str, Callable[..., Recommender]] = {
         event_dropout=0.5,
         learning_rate=5e-5,
     ),
+    "user-item": UserItem,
 }
 """Name to a factory that takes hyperparameters as keywords."""
 
@@ -107,6 +109,7 @@ __all__ = [
     "TextRidge",
     "TfidfContent",
     "TwoTower",
+    "UserItem",
     "create",
     "load_recommender",
     "parse_value",

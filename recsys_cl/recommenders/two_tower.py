@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -17,7 +16,7 @@ from recsys_cl.encoders.language import LanguageEncoder
 from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling, UserTowerName
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
-from recsys_cl.objectives.contrastive import info_nce_loss
+from recsys_cl.objectives.contrastive import LearnedTemperature, info_nce_loss
 from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.objectives.negatives import in_batch_log_q
 from recsys_cl.recommenders.base import Recommender
@@ -26,9 +25,6 @@ from recsys_cl.training.examples import NextItemExamples
 from recsys_cl.training.trainer import TrainingConfig, TrainingReport, train
 
 Similarity = Literal["cosine", "dot"]
-
-HOTTEST = 0.01
-"""Lowest temperature that training may reach: logits of cosines then stay within ±100."""
 
 
 class TwoTowerModel(nn.Module):
@@ -65,13 +61,8 @@ class TwoTowerModel(nn.Module):
         self.register_buffer("log_q", log_q)
         self.known = known
         self.similarity = similarity
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.temperature = LearnedTemperature(temperature)
         self.dropout = nn.Dropout(dropout)
-
-    @property
-    def temperature(self) -> Tensor:
-        """The learned temperature, a scalar."""
-        return (-self.log_scale).exp().clamp(min=HOTTEST)
 
     def embed_items(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
         """Item vectors ``(n, dim)``, normalised for cosine."""
@@ -116,14 +107,13 @@ class TwoTowerModel(nn.Module):
         items = self.embed_items(target, keep_id[target])  # (B, d)
         targets = gather_items(target)  # (N,), own first
         log_q = None if self.log_q is None else self.log_q[targets]  # (N,)
-        with torch.autocast(users.device.type, enabled=False):  # half precision would round logits of 20 to sixteenths
-            loss = info_nce_loss(
-                users.float(),
-                gather_items(items.float()),
-                temperature=self.temperature,
-                mask=lambda rows: known.mask(user[rows], targets),
-                log_q=log_q,
-            )
+        loss = info_nce_loss(
+            users,
+            gather_items(items.float()),
+            temperature=self.temperature(),
+            mask=lambda rows: known.mask(user[rows], targets),
+            log_q=log_q,
+        )
         return {"loss": loss}
 
     def _comparable(self, vectors: Tensor) -> Tensor:
@@ -225,7 +215,7 @@ class TwoTower(Recommender):
     def score(self, histories: Sequences) -> Tensor:
         """Similarity of each history to every item, ``(batch, n_items)``."""
         network = self._restored()
-        device = network.log_scale.device
+        device = network.items.warm.device
         attributes = None if histories.attributes is None else torch.from_numpy(histories.attributes).to(device)
         users = network.embed_users(torch.from_numpy(histories.recent(self.length)).to(device), attributes)  # (B, d)
         everything = torch.arange(len(network.items.warm), device=device)  # (N,)

@@ -34,8 +34,6 @@ from recsys_cl.evaluation.ranking import SLOW
 from recsys_cl.provenance import provenance
 from recsys_cl.training.examples import EpochShuffle, Key
 
-METRIC = "ndcg@10"
-
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -50,6 +48,7 @@ class TrainingConfig:
         patience: Epochs without a better validation metric before training stops.
         accumulate: Steps whose gradients are summed before the optimiser acts.
         seed: Seed of weights, order, dropout and augmentations.
+        metric: Validation metric that decides when to stop and which epoch stays; the larger, the better.
     """
 
     epochs: int = 20
@@ -60,6 +59,7 @@ class TrainingConfig:
     patience: int = 3
     accumulate: int = 1
     seed: int = 0
+    metric: str = "ndcg@10"
 
 
 class Examples(Protocol):
@@ -108,7 +108,7 @@ class RankingTrainer(Trainer):
         return EpochShuffle(len(self.train_dataset), seed=self.args.seed)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Rank the validation queries; ``eval_ndcg@10`` steers early stopping and the choice of checkpoint."""
+        """Rank the validation queries; ``config.metric`` steers early stopping and the choice of checkpoint."""
         self.model.eval()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.validate().items()}
         self.log(metrics)
@@ -138,7 +138,8 @@ class EpochBar(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Show the latest validation metric."""
-        self.bar.set_postfix_str(f"validation {METRIC} {state.log_history[-1][f'eval_{METRIC}']:.4f}", refresh=False)
+        metric = args.metric_for_best_model
+        self.bar.set_postfix_str(f"validation {metric} {state.log_history[-1][f'eval_{metric}']:.4f}", refresh=False)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -190,7 +191,7 @@ def train(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*pin_memory.*")
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        report = _report(trainer.state, time.perf_counter() - started)
+        report = _report(trainer.state, time.perf_counter() - started, config.metric)
         if folder is not None and trainer.is_world_process_zero():
             _write_run(Path(folder), config, report)
     return report
@@ -257,7 +258,7 @@ def _trainer(
         logging_strategy="epoch",
         save_total_limit=3,
         load_best_model_at_end=True,
-        metric_for_best_model=METRIC,
+        metric_for_best_model=config.metric,
         greater_is_better=True,
         report_to=["tensorboard"] if keep_logs else [],
         restore_callback_states_from_checkpoint=True,  # the patience of early stopping survives a resume
@@ -280,15 +281,15 @@ def _trainer(
     return trainer
 
 
-def _report(state: TrainerState, seconds: float) -> TrainingReport:
+def _report(state: TrainerState, seconds: float, metric: str) -> TrainingReport:
     epochs: dict[float, dict[str, float]] = {}
     for entry in state.log_history:
         row = epochs.setdefault(entry["epoch"], {"epoch": entry["epoch"]})
         row.update(
             {key.removeprefix("eval_"): value for key, value in entry.items() if key.startswith(("eval_", "loss"))}
         )
-    history = [row for row in epochs.values() if METRIC in row]
-    best = max(row[METRIC] for row in history)
+    history = [row for row in epochs.values() if metric in row]
+    best = max(row[metric] for row in history)
     return TrainingReport(best=best, epochs=len(history), seconds=seconds, history=history)
 
 

@@ -101,9 +101,9 @@ def test_reads_a_sentence(split: Split) -> None:
 
 def test_temperature_is_learned_and_bounded(split: Split) -> None:
     trained = TwoTower(model="", **QUICK).fit(split)
-    assert abs(trained.network.temperature.item() - 0.1) > 1e-4
-    trained.network.log_scale.data.fill_(50.0)
-    assert trained.network.temperature.item() == pytest.approx(0.01)
+    assert abs(trained.network.temperature().item() - 0.1) > 1e-4
+    trained.network.temperature.log_scale.data.fill_(50.0)
+    assert trained.network.temperature().item() == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("settings", [{}, {"ids": False}, {"model": ""}, {"user_tower": "mean"}, {"user_tower": "mlp"}])
@@ -144,7 +144,7 @@ def test_only_what_the_user_does_not_know_is_a_negative(split: Split) -> None:
     batch = NextItemExamples(split.train, split.n_items, length=20).collate([(0, row) for row in range(0, 640, 10)])
     with torch.no_grad():
         users = network.embed_users(batch["history"])
-        logits = users @ network.embed_items(batch["target"]).T / network.temperature - network.log_q[batch["target"]]
+        logits = users @ network.embed_items(batch["target"]).T / network.temperature() - network.log_q[batch["target"]]
         losses = []
         for row, (user, own) in enumerate(zip(batch["user"].tolist(), logits.diagonal(), strict=True)):
             likes = set(split.train.items[split.train.start[user] : split.train.stop[user]].tolist())

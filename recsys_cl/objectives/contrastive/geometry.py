@@ -20,13 +20,13 @@ def alignment(first: Tensor, second: Tensor, *, power: float = 2.0) -> Tensor:
     Args:
         first: ``(batch, dim)``, normalised here.
         second: ``(batch, dim)``, row by row the positives.
-        power: :math:`\alpha > 0`.
+        power: :math:`\alpha \ge 1`.
 
     Returns:
         A scalar between 0 and :math:`2^\alpha`.
 
     Raises:
-        InputError: If shapes do not fit, the power is not above 0, or a vector is not finite.
+        InputError: If shapes do not fit, the power is below 1, or a vector is not finite.
 
     References:
         Wang and Isola (2020), https://arxiv.org/abs/2005.10242.
@@ -39,7 +39,8 @@ def alignment(first: Tensor, second: Tensor, *, power: float = 2.0) -> Tensor:
     """
     first, second = comparable(first=first, second=second)
     check_pairs(first, second, names=("first", "second"))
-    check_positive("power", power)
+    if not 1 <= power < math.inf:
+        raise InputError(f"power is {power}; give a number of at least 1: below, two equal vectors have no gradient")
     return (unit(first) - unit(second)).norm(dim=1).pow(power).mean()  # ()
 
 

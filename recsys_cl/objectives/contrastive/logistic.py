@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recsys_cl.errors import InputError
 from recsys_cl.objectives.contrastive.masks import Mask, rows_of
 from recsys_cl.objectives.contrastive.partition import paired_scores, scores
 from recsys_cl.objectives.contrastive.vectors import (
@@ -147,9 +148,16 @@ def sigmoid_loss(
     query, item = comparable(query=query, item=item)
     check_pairs(query, item)
     check_positive("temperature", temperature)
+    _check_bias(bias)
     sign = 1 - 2 * torch.eye(len(query), dtype=query.dtype, device=query.device)  # (B, B)
     losses = F.softplus(sign * (scores(query, item, temperature) + bias))  # (B, B)
     if mask is not None:
         excluded = rows_of(mask, slice(0, len(query)), (len(query), len(item)), query.device)  # (B, B)
         losses = losses.masked_fill(excluded & (sign > 0), 0)  # (B, B)
     return reduce(losses.sum(1), reduction)
+
+
+def _check_bias(bias: float | Tensor) -> None:
+    value = torch.as_tensor(bias)
+    if value.numel() != 1 or not value.isfinite():
+        raise InputError(f"bias is {bias}; give one finite number")

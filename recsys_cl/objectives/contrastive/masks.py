@@ -15,15 +15,16 @@ whose mask should never exist as a whole."""
 
 
 def rows_of(mask: Mask, rows: slice, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """The mask of some rows, checked.
+    """The mask of some rows of logits that have this shape in all, checked.
 
     Raises:
-        InputError: If it is not bool, or not of the shape of these rows' logits.
+        InputError: If a matrix does not fit all logits, or what a function gives not those of the rows; or not bool.
     """
-    block = mask(rows) if callable(mask) else mask[rows]  # (R, N)
-    if block.dtype != torch.bool or tuple(block.shape) != shape:
-        raise InputError(f"mask {tuple(block.shape)} of {block.dtype} does not fit; give bool, one per logit, {shape}")
-    return block.to(device)
+    fits = (len(range(shape[0])[rows]), shape[1]) if callable(mask) else shape
+    given = mask(rows) if callable(mask) else mask  # (R, N) or (B, N)
+    if given.dtype != torch.bool or tuple(given.shape) != fits:
+        raise InputError(f"mask {tuple(given.shape)} of {given.dtype} does not fit; give bool, one per logit, {fits}")
+    return (given if callable(mask) else given[rows]).to(device)  # (R, N)
 
 
 def sparing(mask: Mask, target: Tensor, n: int) -> Callable[[slice], Tensor]:
@@ -31,7 +32,7 @@ def sparing(mask: Mask, target: Tensor, n: int) -> Callable[[slice], Tensor]:
 
     def rows(part: slice) -> Tensor:
         own = target[part, None]  # (R, 1)
-        return rows_of(mask, part, (len(own), n), target.device).scatter(1, own, False)  # (R, N)
+        return rows_of(mask, part, (len(target), n), target.device).scatter(1, own, False)  # (R, N)
 
     return rows
 
@@ -47,4 +48,4 @@ def others(mask: Mask | None, query: Tensor, item: Tensor) -> Mask:
     own = itself(len(item), item.device)
     if mask is None:
         return own
-    return lambda rows: own(rows) | rows_of(mask, rows, (len(query[rows]), len(item)), item.device)
+    return lambda rows: own(rows) | rows_of(mask, rows, (len(query), len(item)), item.device)

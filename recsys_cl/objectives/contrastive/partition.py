@@ -23,7 +23,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from recsys_cl.objectives.contrastive.masks import Mask, rows_of, sparing
 
@@ -112,6 +111,12 @@ def _scalar(temperature: float | Tensor, like: Tensor) -> Tensor:
     return torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
 
 
+def _refuse_second_derivative() -> None:
+    """Autograd differentiates what backward does; buffers that are written in place would be constants to it."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"in blocks, beyond {DENSE} logits, there is no second derivative; give a smaller batch")
+
+
 def _space(query: Tensor, item: Tensor) -> Tensor:
     return query.new_empty(min(max(1, BLOCK // len(item)), len(query)), len(item))  # (R, N)
 
@@ -130,7 +135,7 @@ def _blocks(query: Tensor, item: Tensor, temperature: Tensor, mask: Mask | None)
         block = space[: rows.stop - start]  # (R, N)
         torch.mm(query[rows] / temperature, item.T, out=block)  # autocast leaves products with `out` alone
         if mask is not None:
-            block.masked_fill_(rows_of(mask, rows, (len(block), len(item)), query.device), nothing(block.dtype))
+            block.masked_fill_(rows_of(mask, rows, (len(query), len(item)), query.device), nothing(block.dtype))
         yield rows, block
 
 
@@ -160,8 +165,8 @@ class _RowPartition(torch.autograd.Function):
         return log_z
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
         query, item, temperature, log_z, for_query, for_item = ctx.saved_tensors
         if bool((weight == weight[0]).all()):
             item_gradient = for_item * (weight[0] / temperature)  # (N, d)
@@ -205,8 +210,8 @@ class _BothPartitions(torch.autograd.Function):
         return by_row, by_column
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, row_weight: Tensor, column_weight: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
         query, item, temperature, log_q, query_log_q, by_row, by_column = ctx.saved_tensors
         query_gradient = torch.empty_like(query)  # (B, d)
         item_gradient = torch.zeros_like(item)  # (N, d)

@@ -92,7 +92,9 @@ def info_nce_loss(
     0.3133
     """
     query, item = _check_candidates(query, item, temperature)
-    log_q = None if log_q is None else _check_log_q(log_q, item)
+    if negative is None and not (negative_mask is None and negative_log_q is None):
+        raise InputError("negative_mask and negative_log_q are about `negative`, which is missing; give it as well")
+    log_q = None if log_q is None else _check_log_q("log_q", log_q, item)
     own = torch.arange(len(query), device=query.device)  # (B,)
     rows = negative_log_likelihood(query, item, own, temperature, mask=mask, log_q=log_q)  # (B,)
     if negative is not None:
@@ -145,8 +147,9 @@ def symmetric_info_nce_loss(
     """
     check_pairs(query, item)
     query, item = _check_candidates(query, item, temperature)
-    log_q = torch.zeros(len(item)).to(item) if log_q is None else _check_log_q(log_q, item)  # (B,)
-    query_log_q = torch.zeros_like(log_q) if query_log_q is None else _check_log_q(query_log_q, query)  # (B,)
+    even = torch.zeros(len(item)).to(item)  # (B,)
+    log_q = even if log_q is None else _check_log_q("log_q", log_q, item)  # (B,)
+    query_log_q = even if query_log_q is None else _check_log_q("query_log_q", query_log_q, query)  # (B,)
     positive = paired_scores(query, item, temperature)  # (B,)
     if mask is not None:
         mask = sparing(mask, torch.arange(len(query), device=query.device), len(item))
@@ -231,7 +234,8 @@ def supervised_contrastive_loss(
     """
     (embedding,) = comparable(embedding=embedding)
     check_positive("temperature", temperature)
-    if embedding.ndim != 2 or label.shape != embedding.shape[:1] or label.is_floating_point():
+    fits = embedding.ndim == 2 and label.shape == embedding.shape[:1] and len(label) > 0
+    if not fits or label.is_floating_point():
         raise InputError(
             f"embedding {tuple(embedding.shape)} and label {tuple(label.shape)} of {label.dtype} do not fit; "
             "give (batch, dim) and (batch,) whole numbers"
@@ -245,9 +249,9 @@ def supervised_contrastive_loss(
         )
     z = unit(embedding)  # (B, d)
     total = z.new_zeros(len(size), z.shape[1]).index_add(0, group, z)  # (G, d)
-    others = (total[group] - z) / (size[group] - 1)[:, None]  # (B, d)
+    mean = (total[group] - z) / (size[group] - 1)[:, None]  # (B, d)
     log_z = log_partition(z, z, temperature, mask=itself(len(z), z.device))  # (B,)
-    return reduce(log_z - paired_scores(z, others, temperature), reduction)
+    return reduce(log_z - paired_scores(z, mean, temperature), reduction)
 
 
 def decoupled_contrastive_loss(
@@ -289,7 +293,7 @@ def decoupled_contrastive_loss(
     -0.3069
     """
     query, item = _check_candidates(query, item, temperature)
-    log_q = None if log_q is None else _check_log_q(log_q, item)
+    log_q = None if log_q is None else _check_log_q("log_q", log_q, item)
     positive = paired_scores(query, item[: len(query)], temperature)  # (B,)
     log_z = log_partition(query, item, temperature, mask=others(mask, query, item), log_q=log_q)  # (B,)
     return reduce(torch.where(log_z > _NONE_LEFT, log_z - positive, 0), reduction)
@@ -349,7 +353,7 @@ def sampled_softmax_loss(
         negative = negative.expand(len(query), *negative.shape)  # (B, K, d)
         if negative_log_q.ndim == 1:
             negative_log_q = negative_log_q.expand(len(query), -1)  # (B, K)
-    log_q = _check_log_q(log_q, item)
+    log_q = _check_log_q("log_q", log_q, item)
     positive = paired_scores(query, item, temperature) - log_q  # (B,)
     return reduce(
         F.softplus(_own_log_partition(query, negative, temperature, mask, negative_log_q) - positive), reduction
@@ -439,12 +443,13 @@ def _check_candidates(query: Tensor, item: Tensor, temperature: float | Tensor) 
     return query, item
 
 
-def _check_log_q(log_q: Tensor, item: Tensor) -> Tensor:
-    if log_q.shape != (len(item),):
-        raise InputError(f"log_q {tuple(log_q.shape)} does not fit; give one entry per vector, ({len(item)},)")
+def _check_log_q(name: str, log_q: Tensor, vectors: Tensor) -> Tensor:
+    shape = tuple(vectors.shape[:-1])
+    if tuple(log_q.shape) != shape:
+        raise InputError(f"{name} {tuple(log_q.shape)} does not fit; give one entry per vector, {shape}")
     if not log_q.isfinite().all():
-        raise InputError("log_q has an entry that is not finite; give log-probabilities, and mask what cannot be drawn")
-    return log_q.detach().to(item)
+        raise InputError(f"{name} has an entry that is not finite; give log-chances, and mask what cannot be drawn")
+    return log_q.detach().to(vectors)
 
 
 def _own_log_partition(
@@ -456,9 +461,7 @@ def _own_log_partition(
     shape = (len(query), negative.shape[1])
     logits = scores(query, negative, temperature)  # (B, K)
     if log_q is not None:
-        if log_q.shape != shape:
-            raise InputError(f"negative_log_q {tuple(log_q.shape)} does not fit; give one entry per negative, {shape}")
-        logits = logits - log_q.detach().to(logits)  # (B, K)
+        logits = logits - _check_log_q("negative_log_q", log_q, negative)  # (B, K)
     if mask is not None:
         excluded = rows_of(mask, slice(0, len(query)), shape, query.device)  # (B, K)
         logits = logits.masked_fill(excluded, nothing(logits.dtype))  # (B, K)

@@ -20,17 +20,21 @@ def comparable(**vectors: Tensor) -> tuple[Tensor, ...]:
     beyond 65504 in float16.
 
     Raises:
-        InputError: If a tensor holds integers, NaN or infinity, or has no rows; it is called by its keyword.
+        InputError: If a tensor holds integers, NaN or infinity, or they mix single and double precision.
     """
-    return tuple(_comparable(name, tensor) for name, tensor in vectors.items())
+    widened = tuple(_comparable(name, tensor) for name, tensor in vectors.items())
+    if len({tensor.dtype for tensor in widened}) > 1:
+        given = ", ".join(f"{name} of {tensor.dtype}" for name, tensor in vectors.items())
+        raise InputError(f"{given} cannot be compared; convert one of them")
+    return widened
 
 
 def _comparable(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         raise InputError(f"{name} has dtype {tensor.dtype}; vectors are floating point: pass {name}.float()")
     if not tensor.detach().sum().isfinite() and not tensor.isfinite().all():
-        row = int((~tensor.isfinite()).nonzero()[0, 0])
-        value = float(tensor[row][~tensor[row].isfinite()][0])
+        index = tuple((~tensor.isfinite()).nonzero()[0].tolist())
+        value, row = float(tensor[index]), index[0] if index else 0
         raise InputError(f"{name} has the value {value} in row {row}; look for what made it before the loss does")
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
@@ -54,13 +58,13 @@ def own_negatives(anchor: Tensor, negative: Tensor) -> Tensor:
     Raises:
         InputError: If ``negative`` has another shape.
     """
-    negative = negative[:, None] if negative.ndim == 2 else negative  # (B, K, d)
-    if negative.ndim != 3 or (len(negative), negative.shape[2]) != tuple(anchor.shape):
+    own = negative[:, None] if negative.ndim == 2 else negative  # (B, K, d)
+    if own.ndim != 3 or (len(own), own.shape[2]) != tuple(anchor.shape):
         raise InputError(
             f"negative {tuple(negative.shape)} does not fit anchors {tuple(anchor.shape)}; "
             "give (batch, dim), or (batch, k, dim) for k negatives each"
         )
-    return negative
+    return own
 
 
 def check_triplets(anchor: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -59,7 +59,7 @@ def test_infonce_is_its_formula_term_by_term(seed, extra, temperature, masked, c
 
 
 @pytest.mark.parametrize("extra", [0, 3])
-def test_the_gradient_is_that_of_finite_differences(extra):
+def test_the_gradient_is_that_of_finite_differences(extra, form):
     query, item = (side.requires_grad_() for side in batch(0, extra=extra))
     temperature = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     log_q = torch.rand(5 + extra, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).log()
@@ -218,8 +218,39 @@ def test_log_q_must_have_one_entry_per_item(shape):
         info_nce_loss(query, query, log_q=torch.zeros(shape))
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 1), (1, 3), (3, 4)])
+@pytest.mark.parametrize("shape", [(), (3,), (3, 1), (1, 3), (3, 4), (4, 3)])
 def test_the_mask_must_have_one_entry_per_logit(shape):
     query = torch.eye(3)
     with pytest.raises(InputError, match="mask"):
         info_nce_loss(query, query, mask=torch.zeros(shape, dtype=torch.bool))
+
+
+def test_a_batch_of_one_costs_nothing_and_teaches_nothing(form):
+    query, item = (side.requires_grad_() for side in batch(0, size=1))
+    loss = info_nce_loss(query, item)
+    assert loss.abs() < 1e-12
+    assert all(side.abs().max() < 1e-12 for side in torch.autograd.grad(loss, (query, item)))
+
+
+@pytest.mark.parametrize("as_function", [False, True])
+def test_a_mask_that_leaves_no_negative_costs_nothing_and_teaches_nothing(form, as_function):
+    """Its row only: the others are as they were, and the positive of the row may still be their negative."""
+    query, item = (side.requires_grad_() for side in batch(1, extra=2))
+    mask = torch.zeros(5, 7, dtype=torch.bool)
+    mask[3] = True
+    rows = info_nce_loss(query, item, mask=(lambda part: mask[part]) if as_function else mask, reduction="none")
+    assert rows[3].abs() < 1e-12
+    assert_close(rows[:3], info_nce_loss(query, item, reduction="none")[:3])
+    gradient_of_row = torch.autograd.grad(rows[3], (query, item), retain_graph=True)
+    assert all(side.abs().max() < 1e-12 for side in gradient_of_row)
+    (of_all,) = torch.autograd.grad(rows.mean(), item)
+    assert of_all[3].abs().max() > 0
+
+
+def test_vectors_all_alike_are_a_stationary_point(form):
+    """Collapse: every item is as likely as any other, and nothing pulls one way more than it is pushed."""
+    query = torch.ones(5, 3, dtype=torch.float64, requires_grad=True)
+    item = torch.ones(5, 3, dtype=torch.float64, requires_grad=True)
+    loss = info_nce_loss(query, item)
+    assert float(loss.detach()) == pytest.approx(math.log(5))
+    assert all(side.abs().max() < 1e-12 for side in torch.autograd.grad(loss, (query, item)))
