@@ -153,13 +153,13 @@ class _RowPartition(torch.autograd.Function):
         for rows, block in _blocks(query, item, temperature, mask):
             if log_q is not None:
                 block -= log_q  # (R, N)
-            top = block.amax(1)  # (R,)
-            total = block.sub_(top[:, None]).exp_().sum(1)  # (R,)
-            log_z[rows] = total.log() + top
+            top = block.amax(1, keepdim=True)  # (R, 1)
+            weights = block.sub_(top).exp_()  # (R, N), p but for the sum of its rows
+            total = weights.sum(1, keepdim=True)  # (R, 1)
+            log_z[rows] = (total.log() + top).squeeze(1)
             if trains:
-                p = block.div_(total[:, None])  # (R, N)
-                torch.mm(p, item, out=for_query[rows])
-                for_item.addmm_(p.T, query[rows])
+                torch.mm(weights, item, out=for_query[rows]).div_(total)
+                for_item.addmm_(weights.T, query[rows] / total)
         ctx.mask, ctx.log_q = mask, log_q
         ctx.save_for_backward(query, item, temperature, log_z, for_query, for_item)
         return log_z
