@@ -135,7 +135,8 @@ def sigmoid_loss(
         The loss in nats.
 
     Raises:
-        InputError: If shapes do not fit, the temperature is not above 0, or a vector is not finite.
+        InputError: If shapes do not fit, the temperature is not above 0, the bias is not one finite number, or a
+            vector is not finite.
 
     References:
         Zhai et al. (2023), https://arxiv.org/abs/2303.15343.

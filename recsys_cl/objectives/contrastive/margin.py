@@ -53,8 +53,8 @@ def triplet_loss(
     .. math:: L = \max\{0,\; d(a, p) - d(a, n) + m\}
 
     Without the maximum the loss has no lower bound: pushing negatives to infinity would always pay. A triplet
-    that satisfies the margin is silent; so is, at Euclidean distance, a batch of identical vectors: the loss is then
-    the margin and its gradient 0. Such a collapse is a stationary point.
+    that satisfies the margin is silent. So is a batch of identical vectors: its loss is the margin, and where the
+    Euclidean distance has its kink the gradient is taken as 0.
 
     Args:
         anchor: ``(batch, dim)``.

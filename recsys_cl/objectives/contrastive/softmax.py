@@ -56,7 +56,8 @@ def info_nce_loss(
 
     With negatives drawn in proportion to :math:`q` (in a batch of interactions: to popularity) the loss
     without ``log_q`` learns :math:`s = \log p(j \mid b) - \log q_j + c`, a ranking in which what is popular
-    is held down; subtracting :math:`\log q_j` restores :math:`s = \log p(j \mid b) + c`.
+    is held down; subtracting :math:`\log q_j` restores :math:`s = \log p(j \mid b) + c`. That needs every draw to
+    stay in the sum; masks make it an approximation, good while ``n`` times :math:`q_j` is well below 1.
 
     Beyond a million logits the loss is computed in blocks of rows, exact, in memory that does not grow with the
     square of the batch.
@@ -78,8 +79,8 @@ def info_nce_loss(
         The loss in nats; 0 for a query without any negative.
 
     Raises:
-        InputError: If shapes do not fit, an anchor has no positive, the temperature is not above 0, or a vector
-            is not finite.
+        InputError: If shapes do not fit (of vectors, mask or log q), an anchor has no positive, the temperature is
+            not above 0, or a vector or log q is not finite.
 
     References:
         van den Oord, Li and Vinyals (2018), https://arxiv.org/abs/1807.03748;
@@ -135,7 +136,8 @@ def symmetric_info_nce_loss(
         The loss in nats.
 
     Raises:
-        InputError: If shapes do not fit, the temperature is not above 0, or a vector is not finite.
+        InputError: If shapes do not fit (of vectors, mask or log q), the temperature is not above 0, or a vector or
+            log q is not finite.
 
     References:
         Radford et al. (2021), https://arxiv.org/abs/2103.00020.
@@ -268,14 +270,15 @@ def decoupled_contrastive_loss(
     .. math:: L_b = -s_{bb} + \log \sum_{j \neq b,\, j \notin M_b} \exp(s_{bj} - \log q_j)
 
     The gradient of InfoNCE has the factor :math:`1 - p_{bb}`: once the positive wins, the row stops teaching,
-    which small batches reach soon. Without the positive in the sum the factor is gone. The loss has no lower bound.
+    which small batches reach soon. Without the positive in the sum the factor is gone. The loss has no lower bound,
+    except on vectors of bounded length. (The paper has both views of the others in the sum; this is one direction.)
 
     Args:
         query: ``(batch, dim)`` anchors, compared as they come.
         item: ``(n, dim)`` with ``n >= batch``: the positives in the queries' order, then extra negatives.
         temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
         mask: Like :func:`info_nce_loss`.
-        log_q: ``(n,)``, like :func:`info_nce_loss`; it corrects the negatives alone.
+        log_q: ``(n,)``, like :func:`info_nce_loss`; it corrects the negatives alone, the positive's has no gradient.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -332,7 +335,8 @@ def sampled_softmax_loss(
         The loss in nats; 0 for a query all of whose negatives are masked.
 
     Raises:
-        InputError: If shapes do not fit, the temperature is not above 0, or a vector is not finite.
+        InputError: If shapes do not fit (of vectors, mask or log q), the temperature is not above 0, or a vector or
+            log q is not finite.
 
     References:
         Bengio and Senécal (2008), https://doi.org/10.1109/TNN.2007.912312; Jean et al. (2015),
@@ -378,8 +382,9 @@ def debiased_contrastive_loss(
 
     Negatives drawn from everything are positives with probability :math:`\pi`. The difference estimates the mean
     over true negatives; below :math:`e^{-1/\tau}`, the least a cosine can give, it is cut off. :math:`\beta = 0`
-    weighs all alike (Chuang), :math:`\beta > 0` draws towards what is similar (Robinson). With both at 0 it is
-    InfoNCE on normalised vectors.
+    weighs all alike (Chuang), :math:`\beta > 0` draws towards what is similar (Robinson). The weights are
+    differentiated with the scores, so that negatives clearly less similar than the hardest are pulled. With both at
+    0 it is InfoNCE on normalised vectors.
 
     Args:
         query: ``(batch, dim)``, normalised here.

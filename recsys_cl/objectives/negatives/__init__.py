@@ -14,7 +14,8 @@ Whatever says which items are negatives says their log-probability as well, ``Ne
     )
 
 A sample may hit what the user is known to like: :class:`~recsys_cl.objectives.known.KnownPositives` masks that, for
-``(k,)`` shared negatives and ``(B, k)`` own ones alike. Drawing again instead would change q, user by user.
+``(k,)`` shared negatives and ``(B, k)`` own ones alike. Drawing again until nothing known is hit would give
+the same conditional distribution, at the cost of a loop.
 """
 
 from recsys_cl.objectives.negatives.mining import hard_negatives
