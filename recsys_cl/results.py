@@ -68,8 +68,8 @@ def user_item_table(result: dict[str, Any]) -> pd.DataFrame:
     Returns:
         One row per objective and alpha: mean and standard deviation over runs and 95 % interval over users, of
         NDCG@10 and of RMSE, each with its p-value (Holm's correction): of NDCG@10 against the best setting, of the
-        squared error against ratings alone. The epoch was chosen by NDCG@10 on validation; the last column has
-        the lowest RMSE of any epoch on validation, for comparison.
+        squared error against ratings alone. The epoch was chosen by NDCG@10 on validation, for ratings alone by
+        RMSE; the last column has the lowest RMSE of any epoch on validation, for comparison.
     """
     table = result["result"]
     tests = {"ndcg@10": table["tests"], "rmse": table["rating"]["tests"]}
