@@ -146,7 +146,7 @@ class _RowPartition(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, item: Tensor, temperature: Tensor, mask: Mask | None, log_q: Tensor | None
     ) -> Tensor:
-        log_z = query.new_empty(len(query))  # (B,)
+        log_z, slope = query.new_empty(2, len(query))  # (B,) both
         trains = any(ctx.needs_input_grad)
         for_query = torch.empty_like(query) if trains else query  # (B, d)
         for_item = torch.zeros_like(item) if trains else item  # (N, d)
@@ -159,15 +159,16 @@ class _RowPartition(torch.autograd.Function):
             log_z[rows] = (total.log() + top).squeeze(1)
             if trains:
                 torch.mm(weights, item, out=for_query[rows]).div_(total)
+                slope[rows] = (query[rows] * for_query[rows]).sum(1)
                 for_item.addmm_(weights.T, query[rows] / total)
         ctx.mask, ctx.log_q = mask, log_q
-        ctx.save_for_backward(query, item, temperature, log_z, for_query, for_item)
+        ctx.save_for_backward(query, item, temperature, log_z, slope, for_query, for_item)
         return log_z
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_derivative()
-        query, item, temperature, log_z, for_query, for_item = ctx.saved_tensors
+        query, item, temperature, log_z, slope, for_query, for_item = ctx.saved_tensors
         if bool((weight == weight[0]).all()):
             item_gradient = for_item * (weight[0] / temperature)  # (N, d)
         else:
@@ -178,7 +179,7 @@ class _RowPartition(torch.autograd.Function):
                 p = block.sub_(log_z[rows, None]).exp_()  # (R, N)
                 item_gradient.addmm_(p.T, query[rows] * (weight[rows, None] / temperature))
         query_gradient = for_query * (weight[:, None] / temperature)  # (B, d)
-        temperature_gradient = -(query * query_gradient).sum() / temperature  # ()
+        temperature_gradient = -(weight * slope).sum() / temperature**2  # ()
         return query_gradient, item_gradient, temperature_gradient, None, None
 
 
@@ -215,6 +216,7 @@ class _BothPartitions(torch.autograd.Function):
         query, item, temperature, log_q, query_log_q, by_row, by_column = ctx.saved_tensors
         query_gradient = torch.empty_like(query)  # (B, d)
         item_gradient = torch.zeros_like(item)  # (N, d)
+        slope = torch.zeros_like(temperature)  # ()
         space = _space(query, item)  # (R, N)
         for rows, block in _blocks(query, item, temperature, ctx.mask):
             along_columns = torch.sub(block, by_column, out=space[: len(block)]).sub_(query_log_q[rows, None])
@@ -223,8 +225,8 @@ class _BothPartitions(torch.autograd.Function):
             weights = along_rows.add_(along_columns).div_(temperature)  # (R, N)
             torch.mm(weights, item, out=query_gradient[rows])
             item_gradient.addmm_(weights.T, query[rows])
-        temperature_gradient = -(query * query_gradient).sum() / temperature  # ()
-        return query_gradient, item_gradient, temperature_gradient, None, None, None
+            slope += (query[rows] * query_gradient[rows]).sum()
+        return query_gradient, item_gradient, -slope / temperature, None, None, None
 
 
 def negative_log_likelihood(
