@@ -85,148 +85,7 @@ def log_partition(
     """
     if len(query) * len(item) <= DENSE:
         return dense_logits(query, item, temperature, mask, log_q).logsumexp(1)  # (B,)
-    return _RowPartition.apply(query, item, _scalar(temperature, query), mask, log_q)  # (B,)
-
-
-def log_partitions(
-    query: Tensor,
-    item: Tensor,
-    temperature: float | Tensor,
-    *,
-    mask: Mask | None = None,
-    log_q: Tensor,
-    query_log_q: Tensor,
-) -> tuple[Tensor, Tensor]:
-    r""":math:`\log Z` along the rows and along the columns of one matrix, ``(batch,)`` and ``(n,)``.
-
-    The rows are corrected by ``log_q`` ``(n,)``, the columns by ``query_log_q`` ``(batch,)``.
-    """
-    if len(query) * len(item) <= DENSE:
-        logits = dense_logits(query, item, temperature, mask, None)  # (B, N)
-        return (logits - log_q).logsumexp(1), (logits - query_log_q[:, None]).logsumexp(0)  # (B,), (N,)
-    return _BothPartitions.apply(query, item, _scalar(temperature, query), mask, log_q, query_log_q)  # (B,), (N,)
-
-
-def _scalar(temperature: float | Tensor, like: Tensor) -> Tensor:
-    return torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
-
-
-def _refuse_second_derivative() -> None:
-    """Autograd differentiates what backward does; buffers that are written in place would be constants to it."""
-    if torch.is_grad_enabled():
-        raise RuntimeError(f"in blocks, beyond {DENSE} logits, there is no second derivative; give a smaller batch")
-
-
-def _space(query: Tensor, item: Tensor) -> Tensor:
-    return query.new_empty(min(max(1, BLOCK // len(item)), len(query)), len(item))  # (R, N)
-
-
-def _logsumexp_(block: Tensor, dim: int) -> Tensor:
-    """Like ``block.logsumexp(dim)``, using the block up."""
-    top = block.amax(dim, keepdim=True)
-    return block.sub_(top).exp_().sum(dim).log_().add_(top.squeeze(dim))
-
-
-def _blocks(query: Tensor, item: Tensor, temperature: Tensor, mask: Mask | None) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of rows with their logits, masked; each block overwrites the one before."""
-    height, space = max(1, BLOCK // len(item)), _space(query, item)  # (R, N)
-    for start in range(0, len(query), height):
-        rows = slice(start, min(start + height, len(query)))
-        block = space[: rows.stop - start]  # (R, N)
-        torch.mm(query[rows] / temperature, item.T, out=block)  # autocast leaves products with `out` alone
-        if mask is not None:
-            block.masked_fill_(rows_of(mask, rows, (len(query), len(item)), query.device), nothing(block.dtype))
-        yield rows, block
-
-
-class _RowPartition(torch.autograd.Function):
-    r""":math:`\log Z` along the rows, in blocks; see the module for the gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, item: Tensor, temperature: Tensor, mask: Mask | None, log_q: Tensor | None
-    ) -> Tensor:
-        log_z, slope = query.new_empty(2, len(query))  # (B,) both
-        trains = any(ctx.needs_input_grad)
-        for_query = torch.empty_like(query) if trains else query  # (B, d)
-        for_item = torch.zeros_like(item) if trains else item  # (N, d)
-        for rows, block in _blocks(query, item, temperature, mask):
-            if log_q is not None:
-                block -= log_q  # (R, N)
-            top = block.amax(1, keepdim=True)  # (R, 1)
-            weights = block.sub_(top).exp_()  # (R, N), p but for the sum of its rows
-            total = weights.sum(1, keepdim=True)  # (R, 1)
-            log_z[rows] = (total.log() + top).squeeze(1)
-            if trains:
-                torch.mm(weights, item, out=for_query[rows]).div_(total)
-                slope[rows] = (query[rows] * for_query[rows]).sum(1)
-                for_item.addmm_(weights.T, query[rows] / total)
-        ctx.mask, ctx.log_q = mask, log_q
-        ctx.save_for_backward(query, item, temperature, log_z, slope, for_query, for_item)
-        return log_z
-
-    @staticmethod
-    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivative()
-        query, item, temperature, log_z, slope, for_query, for_item = ctx.saved_tensors
-        if bool((weight == weight[0]).all()):
-            item_gradient = for_item * (weight[0] / temperature)  # (N, d)
-        else:
-            item_gradient = torch.zeros_like(item)  # (N, d)
-            for rows, block in _blocks(query, item, temperature, ctx.mask):
-                if ctx.log_q is not None:
-                    block -= ctx.log_q  # (R, N)
-                p = block.sub_(log_z[rows, None]).exp_()  # (R, N)
-                item_gradient.addmm_(p.T, query[rows] * (weight[rows, None] / temperature))
-        query_gradient = for_query * (weight[:, None] / temperature)  # (B, d)
-        temperature_gradient = -(weight * slope).sum() / temperature**2  # ()
-        return query_gradient, item_gradient, temperature_gradient, None, None
-
-
-class _BothPartitions(torch.autograd.Function):
-    r""":math:`\log Z` along rows and columns from one pass over the blocks, and one more for the gradient.
-
-    A column is finished only with the last block, so that its logarithm is summed online, and the gradient has to
-    compute the blocks again.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        item: Tensor,
-        temperature: Tensor,
-        mask: Mask | None,
-        log_q: Tensor,
-        query_log_q: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        by_row = query.new_empty(len(query))  # (B,)
-        by_column = query.new_full((len(item),), -torch.inf)  # (N,)
-        space = _space(query, item)  # (R, N)
-        for rows, block in _blocks(query, item, temperature, mask):
-            by_row[rows] = _logsumexp_(torch.sub(block, log_q, out=space[: len(block)]), 1)
-            by_column = torch.logaddexp(by_column, _logsumexp_(block.sub_(query_log_q[rows, None]), 0))  # (N,)
-        ctx.mask = mask
-        ctx.save_for_backward(query, item, temperature, log_q, query_log_q, by_row, by_column)
-        return by_row, by_column
-
-    @staticmethod
-    def backward(ctx: Any, row_weight: Tensor, column_weight: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivative()
-        query, item, temperature, log_q, query_log_q, by_row, by_column = ctx.saved_tensors
-        query_gradient = torch.empty_like(query)  # (B, d)
-        item_gradient = torch.zeros_like(item)  # (N, d)
-        slope = torch.zeros_like(temperature)  # ()
-        space = _space(query, item)  # (R, N)
-        for rows, block in _blocks(query, item, temperature, ctx.mask):
-            along_columns = torch.sub(block, by_column, out=space[: len(block)]).sub_(query_log_q[rows, None])
-            along_columns.exp_().mul_(column_weight)  # (R, N)
-            along_rows = block.sub_(by_row[rows, None]).sub_(log_q).exp_().mul_(row_weight[rows, None])  # (R, N)
-            weights = along_rows.add_(along_columns).div_(temperature)  # (R, N)
-            torch.mm(weights, item, out=query_gradient[rows])
-            item_gradient.addmm_(weights.T, query[rows])
-            slope += (query[rows] * query_gradient[rows]).sum()
-        return query_gradient, item_gradient, -slope / temperature, None, None, None
+    return _RowLikelihood.apply(query, item, _scalar(temperature, query), mask, log_q, None)  # (B,)
 
 
 def negative_log_likelihood(
@@ -252,7 +111,168 @@ def negative_log_likelihood(
         mask = sparing(mask, target, len(item))
     if len(query) * len(item) <= DENSE:
         return F.cross_entropy(dense_logits(query, item, temperature, mask, log_q), target, reduction="none")  # (B,)
-    positive = paired_scores(query, item[target], temperature)  # (B,)
-    if log_q is not None:
-        positive = positive - log_q[target]  # (B,)
-    return log_partition(query, item, temperature, mask=mask, log_q=log_q) - positive  # (B,)
+    return _RowLikelihood.apply(query, item, _scalar(temperature, query), mask, log_q, target)  # (B,)
+
+
+def symmetric_negative_log_likelihoods(
+    query: Tensor,
+    item: Tensor,
+    temperature: float | Tensor,
+    *,
+    mask: Mask | None = None,
+    log_q: Tensor,
+    query_log_q: Tensor,
+) -> tuple[Tensor, Tensor]:
+    r""":math:`-\log p_{bb}` along the rows and along the columns of one matrix, ``(batch,)`` both.
+
+    The rows are corrected by ``log_q`` ``(batch,)``, the columns by ``query_log_q`` ``(batch,)``; the diagonal counts
+    whatever the mask says.
+    """
+    own = torch.arange(len(query), device=query.device)  # (B,)
+    if mask is not None:
+        mask = sparing(mask, own, len(item))
+    if len(query) * len(item) <= DENSE:
+        logits = dense_logits(query, item, temperature, mask, None)  # (B, B)
+        by_row = F.cross_entropy(logits - log_q, own, reduction="none")  # (B,)
+        return by_row, F.cross_entropy(logits.T - query_log_q, own, reduction="none")  # (B,) both
+    return _BothLikelihoods.apply(query, item, _scalar(temperature, query), mask, log_q, query_log_q)  # (B,) both
+
+
+def _scalar(temperature: float | Tensor, like: Tensor) -> Tensor:
+    return torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
+
+
+def _refuse_second_derivative() -> None:
+    """Autograd differentiates what backward does; buffers that are written in place would be constants to it."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"in blocks, beyond {DENSE} logits, there is no second derivative; give a smaller batch")
+
+
+def _space(query: Tensor, item: Tensor) -> Tensor:
+    return query.new_empty(min(max(1, BLOCK // len(item)), len(query)), len(item))  # (R, N)
+
+
+def _logsumexp_(block: Tensor, dim: int) -> Tensor:
+    """Like ``block.logsumexp(dim)``, using the block up."""
+    top = block.amax(dim, keepdim=True)
+    return block.sub_(top).exp_().sum(dim).log_().add_(top.squeeze(dim))
+
+
+def _blocks(
+    query: Tensor, item: Tensor, temperature: Tensor, mask: Mask | None, log_q: Tensor | None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of rows with their logits, corrected and masked; each block overwrites the one before."""
+    height, space = max(1, BLOCK // len(item)), _space(query, item)  # (R, N)
+    for start in range(0, len(query), height):
+        rows = slice(start, min(start + height, len(query)))
+        block = space[: rows.stop - start]  # (R, N)
+        torch.mm(query[rows] / temperature, item.T, out=block)  # autocast leaves products with `out` alone
+        if log_q is not None:
+            block -= log_q  # (R, N)
+        if mask is not None:
+            block.masked_fill_(rows_of(mask, rows, (len(query), len(item)), query.device), nothing(block.dtype))
+        yield rows, block
+
+
+class _RowLikelihood(torch.autograd.Function):
+    r""":math:`\log Z` along the rows, less the logit of the row's target if there is one, in blocks.
+
+    The target is in here, and not subtracted outside, to spare copies of all vectors. Its part of the gradient is that
+    of :math:`p - [j = t_b]` in place of :math:`p`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        item: Tensor,
+        temperature: Tensor,
+        mask: Mask | None,
+        log_q: Tensor | None,
+        target: Tensor | None,
+    ) -> Tensor:
+        log_z, slope, value = query.new_empty(3, len(query))  # (B,) all
+        trains = any(ctx.needs_input_grad)
+        for_query = torch.empty_like(query) if trains else query  # (B, d)
+        for_item = torch.zeros_like(item) if trains else item  # (N, d)
+        for rows, block in _blocks(query, item, temperature, mask, log_q):
+            own = 0 if target is None else block.gather(1, target[rows, None])  # (R, 1)
+            top = block.amax(1, keepdim=True)  # (R, 1)
+            weights = block.sub_(top).exp_()  # (R, N), p but for the sum of its rows
+            total = weights.sum(1, keepdim=True)  # (R, 1)
+            log_z[rows] = (total.log() + top).squeeze(1)
+            value[rows] = (total.log() + (top - own)).squeeze(1)
+            if trains:
+                torch.mm(weights, item, out=for_query[rows]).div_(total)
+                for_item.addmm_(weights.T, query[rows] / total)
+                if target is not None:
+                    for_query[rows] -= item[target[rows]]
+                    for_item.index_add_(0, target[rows], query[rows], alpha=-1)
+                slope[rows] = (query[rows] * for_query[rows]).sum(1)
+        ctx.mask, ctx.log_q, ctx.target = mask, log_q, target
+        ctx.save_for_backward(query, item, temperature, log_z, slope, for_query, for_item)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        query, item, temperature, log_z, slope, for_query, for_item = ctx.saved_tensors
+        scale = weight / temperature  # (B,)
+        if bool((weight == weight[0]).all()):
+            item_gradient = for_item * scale[0]  # (N, d)
+        else:
+            item_gradient = torch.zeros_like(item)  # (N, d)
+            for rows, block in _blocks(query, item, temperature, ctx.mask, ctx.log_q):
+                p, weighed = block.sub_(log_z[rows, None]).exp_(), query[rows] * scale[rows, None]  # (R, N), (R, d)
+                item_gradient.addmm_(p.T, weighed)
+                if ctx.target is not None:
+                    item_gradient.index_add_(0, ctx.target[rows], weighed, alpha=-1)
+        return for_query * scale[:, None], item_gradient, -(scale * slope).sum() / temperature, None, None, None
+
+
+class _BothLikelihoods(torch.autograd.Function):
+    r""":math:`\log Z` less the diagonal, along rows and along columns, from one pass over the blocks.
+
+    A column is finished only with the last block, so that its logarithm is summed online, and the gradient has to
+    compute the blocks again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        item: Tensor,
+        temperature: Tensor,
+        mask: Mask | None,
+        log_q: Tensor,
+        query_log_q: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        by_row, own = query.new_empty(2, len(query))  # (B,) both
+        by_column = query.new_full((len(item),), -torch.inf)  # (B,)
+        space = _space(query, item)  # (R, B)
+        for rows, block in _blocks(query, item, temperature, mask, None):
+            own[rows] = block.diagonal(rows.start)
+            by_row[rows] = _logsumexp_(torch.sub(block, log_q, out=space[: len(block)]), 1)
+            by_column = torch.logaddexp(by_column, _logsumexp_(block.sub_(query_log_q[rows, None]), 0))  # (B,)
+        ctx.mask = mask
+        ctx.save_for_backward(query, item, temperature, log_q, query_log_q, by_row, by_column)
+        return by_row - (own - log_q), by_column - (own - query_log_q)
+
+    @staticmethod
+    def backward(ctx: Any, row_weight: Tensor, column_weight: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        query, item, temperature, log_q, query_log_q, by_row, by_column = ctx.saved_tensors
+        query_gradient = torch.empty_like(query)  # (B, d)
+        item_gradient = torch.zeros_like(item)  # (B, d)
+        slope = torch.zeros_like(temperature)  # ()
+        space = _space(query, item)  # (R, B)
+        for rows, block in _blocks(query, item, temperature, ctx.mask, None):
+            along_columns = torch.sub(block, by_column, out=space[: len(block)]).sub_(query_log_q[rows, None])
+            along_columns.exp_().mul_(column_weight)  # (R, B)
+            along_rows = block.sub_(by_row[rows, None]).sub_(log_q).exp_().mul_(row_weight[rows, None])  # (R, B)
+            weights = along_rows.add_(along_columns)  # (R, B)
+            weights.diagonal(rows.start).sub_(row_weight[rows] + column_weight[rows])
+            torch.mm(weights.div_(temperature), item, out=query_gradient[rows])
+            item_gradient.addmm_(weights.T, query[rows])
+            slope += (query[rows] * query_gradient[rows]).sum()
+        return query_gradient, item_gradient, -slope / temperature, None, None, None

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_cl.errors import InputError
-from recsys_cl.objectives.contrastive.masks import Mask, itself, others, rows_of, sparing
+from recsys_cl.objectives.contrastive.masks import Mask, itself, others, rows_of
 from recsys_cl.objectives.contrastive.partition import (
     log_partition,
-    log_partitions,
     negative_log_likelihood,
     nothing,
     paired_scores,
     scores,
+    symmetric_negative_log_likelihoods,
 )
 from recsys_cl.objectives.contrastive.vectors import (
     Reduction,
@@ -152,11 +152,10 @@ def symmetric_info_nce_loss(
     even = torch.zeros(len(item)).to(item)  # (B,)
     log_q = even if log_q is None else _check_log_q("log_q", log_q, item)  # (B,)
     query_log_q = even if query_log_q is None else _check_log_q("query_log_q", query_log_q, query)  # (B,)
-    positive = paired_scores(query, item, temperature)  # (B,)
-    if mask is not None:
-        mask = sparing(mask, torch.arange(len(query), device=query.device), len(item))
-    by_query, by_item = log_partitions(query, item, temperature, mask=mask, log_q=log_q, query_log_q=query_log_q)
-    return reduce((by_query + log_q + by_item + query_log_q) / 2 - positive, reduction)
+    by_query, by_item = symmetric_negative_log_likelihoods(
+        query, item, temperature, mask=mask, log_q=log_q, query_log_q=query_log_q
+    )  # (B,) both
+    return reduce((by_query + by_item) / 2, reduction)
 
 
 def nt_xent_loss(

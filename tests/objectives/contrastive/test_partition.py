@@ -22,7 +22,7 @@ from recsys_cl.objectives import (
     uniformity,
 )
 from recsys_cl.objectives.contrastive import partition
-from recsys_cl.objectives.contrastive.partition import log_partition, log_partitions
+from recsys_cl.objectives.contrastive.partition import log_partition, symmetric_negative_log_likelihoods
 
 ROWS = {"reduction": "none"}
 
@@ -202,11 +202,11 @@ def test_up_to_a_million_logits_the_form_is_dense_and_beyond_in_blocks():
         return type(log_partition(query, item, 1.0).grad_fn).__name__
 
     assert form(1_024, 1_024) == "LogsumexpBackward0"
-    assert form(1_024, 1_025) == "_RowPartitionBackward"
+    assert form(1_024, 1_025) == "_RowLikelihoodBackward"
 
 
 def test_the_partition_is_logsumexp_with_corrections_and_nothing_where_nothing_counts(drawn, form):
-    query, item, log_q, query_log_q = drawn(0, (4, 3), (6, 3), (6,), (4,))
+    query, item, log_q = drawn(0, (4, 3), (6, 3), (6,))
     mask = torch.zeros(4, 6, dtype=torch.bool)
     mask[1, 2] = mask[2, :] = True
     logits = (query @ item.T / 0.3).masked_fill(mask, -torch.inf)
@@ -215,9 +215,18 @@ def test_the_partition_is_logsumexp_with_corrections_and_nothing_where_nothing_c
     assert ours[2] < -1e300
     kept = torch.arange(4) != 2
     assert_close(ours[kept], expected[kept])
-    by_row, by_column = log_partitions(query, item, 0.3, mask=mask, log_q=log_q, query_log_q=query_log_q)
-    assert_close(by_row[kept], expected[kept])
-    assert_close(by_column, (logits - query_log_q[:, None]).logsumexp(0))
+
+
+def test_the_symmetric_form_is_both_cross_entropies_and_never_masks_the_diagonal(drawn, form):
+    query, item, log_q, query_log_q = drawn(0, (5, 3), (5, 3), (5,), (5,))
+    mask = torch.eye(5, dtype=torch.bool)
+    mask[1, 2] = mask[4, :4] = True
+    logits = (query @ item.T / 0.3).masked_fill(mask & ~torch.eye(5, dtype=torch.bool), -torch.inf)
+    by_row, by_column = symmetric_negative_log_likelihoods(
+        query, item, 0.3, mask=mask, log_q=log_q, query_log_q=query_log_q
+    )
+    assert_close(by_row, F.cross_entropy(logits - log_q, torch.arange(5), reduction="none"))
+    assert_close(by_column, F.cross_entropy((logits - query_log_q[:, None]).T, torch.arange(5), reduction="none"))
 
 
 @pytest.mark.parametrize("loss", [info_nce_loss, symmetric_info_nce_loss])
