@@ -76,6 +76,24 @@ def test_rating_errors_follow_from_the_runs() -> None:
     assert table.loc[("rating", ""), "p against ratings alone"] == ""
 
 
+def test_losses_took_the_time_and_memory_that_the_chapter_says() -> None:
+    result = STORED["losses"]["result"]
+    for row in result["rows"]:
+        if row["loss"] == "recsys_cl InfoNCE" and row["batch"] >= 256:
+            assert row["ratio"] <= (0.7 if row["batch"] >= 4096 else 1.05), row
+        if row["loss"] == "recsys_cl NT-Xent" and row["batch"] == 256:
+            assert row["ratio"] <= 0.01
+        if row["loss"].endswith("NTXentLoss") and row["batch"] == 1024:
+            assert row["milliseconds"] is None
+    memory = {(row["loss"], row["batch"]): row for row in result["memory"]}
+    for (name, batch), row in memory.items():
+        dense = memory.get((f"{name}: dense", batch))
+        assert row["mebibytes"] >= 2500 if name.endswith("dense") else row["mebibytes"] <= 160, row
+        if dense is not None and "mask" in name:
+            assert row["seconds"] <= 0.7 * dense["seconds"]
+    assert {batch for _, batch in memory} == {16384, 65536}
+
+
 @pytest.mark.parametrize("name", ["compare-leave-one-out", "compare-temporal", "compare-cold-items"])
 def test_a_quick_rerun_agrees(name: str, data: Interactions) -> None:
     result = STORED[name]["result"]
