@@ -31,7 +31,7 @@ from recsys_cl.errors import InputError
 from recsys_cl.evaluation import Evaluation, PairedTest, evaluate, evaluate_unseen, pool
 from recsys_cl.evaluation import compare as paired_tests
 from recsys_cl.evaluation.ranking import SLOW
-from recsys_cl.recommenders import MODELS, Recommender, TwoTower, UserItem, create, load_recommender
+from recsys_cl.recommenders import MODELS, Recommender, TrainedRecommender, create, load_recommender
 
 SplitName = Literal["leave-one-out", "leave-last-n", "temporal", "cold-items"]
 SPLITS: tuple[SplitName, ...] = ("leave-one-out", "leave-last-n", "temporal", "cold-items")
@@ -152,7 +152,7 @@ def train(
     held_out = split_data(data, split, n=n, seed=seed)
     if folder is not None:
         _free(Path(folder), resume=resume)
-    if isinstance(recommender, TwoTower | UserItem):
+    if isinstance(recommender, TrainedRecommender):
         recommender.fit(held_out, folder=None if folder is None else Path(folder) / "checkpoints", resume=resume)
     elif resume:
         raise InputError(f"model {model!r} is fitted in one step; there is nothing to resume")

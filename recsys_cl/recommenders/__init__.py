@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import isabstract
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from recsys_cl.errors import InputError
 from recsys_cl.recommenders.base import Recommender, read_config
 from recsys_cl.recommenders.baselines import EASE, IALS, Chance, ItemKNN, Popularity
 from recsys_cl.recommenders.content import LanguageContent, TextRidge, TfidfContent
+from recsys_cl.recommenders.trained import TrainedRecommender
 from recsys_cl.recommenders.two_tower import TwoTower
 from recsys_cl.recommenders.user_item import UserItem
 
@@ -91,7 +93,8 @@ def load_recommender(folder: str | Path) -> Recommender:
         InputError: If the folder holds none.
     """
     name = read_config(Path(folder))["recommender"]
-    classes = {cls.__name__: cls for cls in Recommender.__subclasses__()}
+    known = [*Recommender.__subclasses__(), *TrainedRecommender.__subclasses__()]
+    classes = {cls.__name__: cls for cls in known if not isabstract(cls)}
     if name not in classes:
         raise InputError(f"{str(folder)!r} holds a {name!r}, unknown to this version ({', '.join(classes)} are known)")
     return classes[name].load(folder)
@@ -108,6 +111,7 @@ __all__ = [
     "Recommender",
     "TextRidge",
     "TfidfContent",
+    "TrainedRecommender",
     "TwoTower",
     "UserItem",
     "create",

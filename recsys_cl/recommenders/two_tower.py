@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -19,10 +19,9 @@ from recsys_cl.evaluation import evaluate
 from recsys_cl.objectives.contrastive import LearnedTemperature, info_nce_loss
 from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.objectives.negatives import in_batch_log_q
-from recsys_cl.recommenders.base import Recommender
+from recsys_cl.recommenders.trained import TrainedRecommender
 from recsys_cl.training.distributed import gather_items
 from recsys_cl.training.examples import NextItemExamples
-from recsys_cl.training.trainer import TrainingConfig, TrainingReport, train
 
 Similarity = Literal["cosine", "dot"]
 
@@ -121,7 +120,7 @@ class TwoTowerModel(nn.Module):
 
 
 @dataclass
-class TwoTower(Recommender):
+class TwoTower(TrainedRecommender):
     """Two towers on ids, texts or both.
 
     Attributes:
@@ -148,7 +147,6 @@ class TwoTower(Recommender):
     """
 
     reads_text: ClassVar[bool] = True
-    trained: ClassVar[bool] = True
 
     ids: bool = True
     model: str = "minilm"
@@ -197,16 +195,14 @@ class TwoTower(Recommender):
             event_dropout=self.event_dropout,
             seed=self.seed,
         )
-        self.report: TrainingReport = train(
+        self._train(
+            split,
             self.network,
             examples,
-            validate=lambda: {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10")},
-            config=self._training(),
-            settings={**asdict(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
+            lambda: {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10")},
             folder=folder,
             resume=resume,
         )
-        self.network.cpu().eval()
         weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         self.state = {**weights, "text_mean": mean}
         return self
@@ -230,16 +226,6 @@ class TwoTower(Recommender):
         embedding = LanguageEncoder(self.model, cache=False).encode([text]) - self.state["text_mean"]  # (1, t)
         everything = torch.arange(len(network.items.warm))  # (N,)
         return network.embed_text(F.normalize(embedding, dim=1)) @ network.embed_items(everything).T  # (1, N)
-
-    def _training(self) -> TrainingConfig:
-        return TrainingConfig(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            patience=self.patience,
-            seed=self.seed,
-        )
 
     def _build(
         self,

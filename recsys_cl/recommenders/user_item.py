@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,10 @@ from recsys_cl.evaluation.ratings import evaluate_ratings, root_mean_square
 from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.objectives.negatives import in_batch_log_q
 from recsys_cl.objectives.user_item import cross_user_loss, user_item_loss, within_user_loss
-from recsys_cl.recommenders.base import Recommender
 from recsys_cl.recommenders.ratings import RatingBaseline
+from recsys_cl.recommenders.trained import TrainedRecommender
 from recsys_cl.recommenders.two_tower import TwoTowerModel
 from recsys_cl.training.distributed import gather_items
-from recsys_cl.training.trainer import TrainingConfig, TrainingReport, train
 from recsys_cl.training.user_item_examples import UserItemExamples
 
 Objective = Literal["contrast", "rating", "mix", "alternate"]
@@ -151,7 +150,7 @@ class UserItemModel(nn.Module):
 
 
 @dataclass
-class UserItem(Recommender):
+class UserItem(TrainedRecommender):
     """Item vectors that agree within users and across users, and that predict ratings.
 
     Items are ranked by their cosine with the mean of the recent history's items: whatever goes with what the user
@@ -174,8 +173,6 @@ class UserItem(Recommender):
 
     See: chapter 5.
     """
-
-    trained: ClassVar[bool] = True
 
     objective: Objective = "mix"
     alpha: float = 0.5
@@ -222,16 +219,15 @@ class UserItem(Recommender):
             raise InputError(
                 "all ratings are equal, so objective='rating' has nothing to learn; use objective='contrast'"
             )
-        self.report: TrainingReport = train(
+        self._train(
+            split,
             self.network,
             UserItemExamples(split.train, split.n_items, surprise=surprise, length=self.length, seed=self.seed),
-            validate=lambda: self._validate(split),
-            config=self._training(),
-            settings={**asdict(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
+            lambda: self._validate(split),
             folder=folder,
             resume=resume,
+            metric="negative rmse" if self.objective == "rating" else "ndcg@10",
         )
-        self.network.cpu().eval()
         self.state = self.network.state_dict()
         return self
 
@@ -262,17 +258,6 @@ class UserItem(Recommender):
     def _validate(self, split: Split) -> dict[str, float]:
         error, _, _ = root_mean_square(evaluate_ratings(self, split.validation))
         return {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10"), "negative rmse": -error}
-
-    def _training(self) -> TrainingConfig:
-        return TrainingConfig(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            patience=self.patience,
-            seed=self.seed,
-            metric="negative rmse" if self.objective == "rating" else "ndcg@10",
-        )
 
     def _build(self, counts: Tensor, known: KnownPositives | None = None) -> UserItemModel:
         return UserItemModel(

@@ -1,0 +1,77 @@
+"""What recommenders trained by gradient share: their settings of the optimiser, and the call of the trainer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from torch import nn
+
+from recsys_cl.data import Split
+from recsys_cl.recommenders.base import Recommender
+from recsys_cl.training.trainer import Examples, TrainingConfig, TrainingReport, train
+
+
+class TrainedRecommender(Recommender):
+    """Base class of recommenders that a trainer fits, with checkpoints, early stopping and resumption.
+
+    A subclass is a dataclass that has the fields named here.
+
+    Attributes:
+        report: What the training run did.
+    """
+
+    trained: ClassVar[bool] = True
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    patience: int
+    seed: int
+    report: TrainingReport
+
+    @abstractmethod
+    def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
+        """Train on ``split.train``, stop by ``split.validation``.
+
+        Args:
+            split: The data.
+            folder: Where checkpoints, logs and ``run.json`` go; by default nowhere that stays.
+            resume: Go on from the newest intact checkpoint in ``folder``.
+        """
+
+    def _train(
+        self,
+        split: Split,
+        network: nn.Module,
+        examples: Examples,
+        validate: Callable[[], dict[str, float]],
+        *,
+        folder: str | Path | None,
+        resume: bool,
+        metric: str = "ndcg@10",
+    ) -> None:
+        """Train the network by this recommender's settings, and leave it on the CPU, ready to score."""
+        assert is_dataclass(self)
+        self.report = train(
+            network,
+            examples,
+            validate=validate,
+            config=TrainingConfig(
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                patience=self.patience,
+                seed=self.seed,
+                metric=metric,
+            ),
+            settings={**asdict(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
+            folder=folder,
+            resume=resume,
+        )
+        network.cpu().eval()
