@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from parts import kept
 
 from recsys_cl import workflow
 from recsys_cl.data import Split, cold_item_split, leave_last_n, leave_one_out, load_movielens
@@ -90,16 +91,6 @@ def one_trial(model: str, settings: dict[str, Any], splits: list[Split]) -> dict
     started = time.perf_counter()
     values = [evaluate(create(model, **settings).fit(split), split.validation).mean() for split in splits]
     return {"settings": settings, "validation": float(np.mean(values)), "seconds": time.perf_counter() - started}
-
-
-def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The content of ``file``, made and written if it is not there yet."""
-    if not file.exists():
-        result = make()
-        print(f"{file.stem}: {result}", flush=True)
-        file.with_suffix(".new").write_text(json.dumps(result))
-        file.with_suffix(".new").rename(file)
-    return json.loads(file.read_text())
 
 
 def comparison(split: str, **options: Any) -> Callable[[Path], dict[str, Any]]:
