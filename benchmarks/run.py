@@ -7,7 +7,6 @@ The result is book/results/NAME.json; finished parts of an interrupted run lie i
 """
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable
