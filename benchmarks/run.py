@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fine_tuning
 import numpy as np
 from parts import kept
 
@@ -182,7 +183,7 @@ RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "compare-cold-items": comparison("cold-items", seeds=5, draws=5),
     "user-towers": comparison("leave-one-out", models=TOWERS, seeds=3, draws=3),
     "user-item": user_item,
-}
+} | fine_tuning.RUNS
 
 
 def main() -> None:

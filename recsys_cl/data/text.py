@@ -1,13 +1,25 @@
-"""Templates that turn an item, or a user's history, into text for a language model."""
+"""Templates that turn an item, or a user's history, into text for a language model; and what cleaning does to it."""
 
 from __future__ import annotations
 
+import html
+import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from recsys_cl.errors import InputError
+
+TEMPLATES: Mapping[str, str] = {
+    "title": "{title}",
+    "title, year": "{title} ({year})",
+    "line": "{title} ({year}). {genres}.",
+    "sentence": "{title} is a film from {year}. Its genres are {genres}.",
+    "labels": "title: {title}; year: {year}; genres: {genres}",
+}
+"""Five ways to write down a film of which title, year and genres are known."""
 
 
 def item_texts(items: pd.DataFrame, template: str) -> list[str]:
@@ -18,12 +30,15 @@ def item_texts(items: pd.DataFrame, template: str) -> list[str]:
         template: A :class:`string.Formatter` template over the columns, e.g. ``"{title} ({year})"``.
 
     Returns:
-        One text per item; a missing value is left empty.
+        One text per item; a missing value is left empty. Whole numbers are written without a point, also where
+        a missing value has made floats of them.
 
     Raises:
         InputError: If the template names a column that the items do not have.
 
-    >>> items = pd.DataFrame({"title": ["Heat", "Ran"], "year": ["1995", None]})
+    See: chapter 3.
+
+    >>> items = pd.DataFrame({"title": ["Heat", "Ran"], "year": [1995, None]})
     >>> item_texts(items, "{title}, {year}")
     ['Heat, 1995', 'Ran,']
     """
@@ -36,7 +51,7 @@ def item_texts(items: pd.DataFrame, template: str) -> list[str]:
         raise InputError(
             f"template {template!r} names {unknown[0]!r}; the items have {', '.join(map(str, items.columns))}"
         )
-    columns = {field: items[field].astype("string").fillna("") for field in set(fields)}
+    columns = {field: items[field].convert_dtypes().astype("string").fillna("") for field in set(fields)}
     rows = pd.DataFrame(columns, index=items.index).to_dict("records")
     return [template.format(**row).strip() for row in rows]
 
@@ -49,7 +64,117 @@ def history_text(titles: Sequence[str], *, last: int = 20, opening: str = "Recen
         last: How many of the latest are named.
         opening: What stands before the titles.
 
+    Returns:
+        One sentence; the empty text for someone without a history.
+
+    Raises:
+        InputError: If not even one title may be named.
+
+    See: chapter 3.
+
     >>> history_text(["Toy Story", "Heat", "Fargo"], last=2)
     'Recently watched, latest last: Heat; Fargo.'
     """
-    return f"{opening}{'; '.join(titles[-last:])}."
+    if last < 1:
+        raise InputError(f"last={last} titles of the history; give 1 or more")
+    return f"{opening}{'; '.join(titles[-last:])}." if len(titles) else ""
+
+
+def strip_markup(text: str) -> str:
+    """Remove HTML tags and resolve character references.
+
+    >>> strip_markup("<b>Tom &amp; Jerry</b>")
+    'Tom & Jerry'
+    """
+    return html.unescape(re.sub(r"</?[a-zA-Z][^>]*>|<!--.*?-->", "", text, flags=re.DOTALL))
+
+
+def strip_punctuation(text: str) -> str:
+    """Remove apostrophes, and put a space for every other character that is no letter, digit or space.
+
+    >>> strip_punctuation("Schindler's List (1993).")
+    'Schindlers List  1993  '
+    """
+    return re.sub(r"[^\w\s]|_", " ", re.sub(r"['’]", "", text))
+
+
+def drop_stop_words(text: str) -> str:
+    """Remove the 318 English words of scikit-learn's list, whatever their case.
+
+    References:
+        Nothman, Qin and Yurchak (2018), https://doi.org/10.18653/v1/W18-2502, on what such lists remove.
+
+    >>> drop_stop_words("In the Line of Fire")  # "fire", as in "to fire", is on the list
+    'Line'
+    """
+    return " ".join(word for word in text.split() if word.strip(string.punctuation).lower() not in ENGLISH_STOP_WORDS)
+
+
+def s_stem(text: str) -> str:
+    """Reduce plurals to singulars by three rules on the ending (words of four letters or more).
+
+    ============  ==========  ==================
+    ending        becomes     unless it is
+    ============  ==========  ==================
+    ``-ies``      ``-y``      ``-eies, -aies``
+    ``-es``       ``-e``      ``-aes, -ees, -oes``
+    ``-s``        nothing     ``-us, -ss``
+    ============  ==========  ==================
+
+    References:
+        Harman (1991), How effective is suffixing?, Journal of the American Society for Information Science 42(1).
+
+    >>> s_stem("Memories of ghosts, aliens and a princess")
+    'Memory of ghost, alien and a princess'
+    """
+    return re.sub(r"[^\W\d_]{4,}", lambda word: _singular(word.group()), text)
+
+
+def _singular(word: str) -> str:
+    """The first rule whose ending fits decides; a rule that is barred changes nothing."""
+    for ending, replacement, barred in (
+        ("ies", "y", ("eies", "aies")),
+        ("es", "e", ("aes", "ees", "oes")),
+        ("s", "", ("us", "ss")),
+    ):
+        if word.endswith(ending):
+            return word if word.endswith(barred) else word.removesuffix(ending) + replacement
+    return word
+
+
+CLEANING: Mapping[str, Callable[[str], str]] = {
+    "markup": strip_markup,
+    "lower": str.lower,
+    "punctuation": strip_punctuation,
+    "stop words": drop_stop_words,
+    "stem": s_stem,
+}
+"""Name to a step of cleaning, in the order in which they make sense."""
+
+
+def clean(text: str, steps: Iterable[str] = tuple(CLEANING)) -> str:
+    """Apply steps of cleaning one after another.
+
+    Made for methods that count words. Language models were trained on running text, stop words, capitals,
+    punctuation and all: chapter 3 measures what cleaning costs them.
+
+    Args:
+        text: The text.
+        steps: Keys of :data:`CLEANING`, in the order of application.
+
+    Returns:
+        The text with single spaces; it may be empty.
+
+    Raises:
+        InputError: If a step is unknown.
+
+    See: chapter 3.
+
+    >>> clean("<i>The Usual Suspects</i> (1995). Crime, Thriller.")
+    'usual suspect 1995 crime thriller'
+    """
+    for step in steps:
+        if step not in CLEANING:
+            raise InputError(f"unknown step of cleaning {step!r}; valid names are {', '.join(CLEANING)}")
+        text = CLEANING[step](text)
+    return " ".join(text.split())

@@ -1,127 +1,78 @@
 """Language models as text encoders: tokens in, one vector per text out.
 
-See: chapter 01 (what the vectors are), chapter 03 (recommending with them), chapter 06 (fine-tuning).
+See: chapter 1 (what the vectors are), chapter 3 (recommending with them), chapter 6 (fine-tuning).
 """
 
+from __future__ import annotations
+
 import hashlib
+import itertools
 import json
 import os
-import re
-import tempfile
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import get_args
 
-import pooch
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from recsys_cl import assets
+from recsys_cl.encoders.adapters import Adapter
+from recsys_cl.encoders.backbone import Backbone, Precision
+from recsys_cl.encoders.loading import choose_device, find_pretrained
+from recsys_cl.encoders.pooling import POOLINGS, Pooling
+from recsys_cl.encoders.saving import Options, saved_adapter, saved_options
+from recsys_cl.encoders.tokens import TextTokens, batches, cut_message
+from recsys_cl.encoders.vector_cache import cached_vectors
 from recsys_cl.errors import InputError
 
-Pooling = Literal["mean", "cls", "last"]
+__all__ = ["LanguageEncoder", "Pooling", "Precision"]
 
+CACHE_SIZED, LARGE = 1024, 32_768
+"""Tokens of a batch: on a CPU what its caches hold, elsewhere what keeps the device busy."""
 
-def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    r"""Average the hidden states of the real tokens, wherever the padding stands.
-
-    .. math:: z = \frac{\sum_t m_t h_t}{\max(1, \sum_t m_t)}
-
-    Args:
-        hidden: Hidden states, ``(batch, tokens, dim)``.
-        mask: 1 for a token, 0 for padding, ``(batch, tokens)``.
-
-    Returns:
-        ``(batch, dim)``; a row without tokens gives zeros.
-
-    References:
-        Reimers & Gurevych (2019), Sentence-BERT, EMNLP.
-
-    See: chapter 01.
-
-    >>> hidden = torch.tensor([[[1.0, 0.0], [3.0, 2.0], [9.0, 9.0]]])
-    >>> mean_pool(hidden, torch.tensor([[1, 1, 0]]))
-    tensor([[2., 1.]])
-    """
-    kept = hidden.masked_fill(~mask.bool().unsqueeze(-1), 0.0)  # (B, T, d); not a product: NaN · 0 = NaN
-    return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp_min(1)  # (B, d)
-
-
-def cls_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Take the first real token (BERT's ``[CLS]``), under right and left padding alike.
-
-    Args:
-        hidden: Hidden states, ``(batch, tokens, dim)``.
-        mask: 1 for a token, 0 for padding, ``(batch, tokens)``.
-
-    Returns:
-        ``(batch, dim)``.
-
-    References:
-        Devlin et al. (2019), BERT, NAACL.
-
-    See: chapter 01.
-
-    >>> hidden = torch.tensor([[[9.0], [5.0], [6.0]]])
-    >>> cls_pool(hidden, torch.tensor([[0, 1, 1]]))  # left padding
-    tensor([[5.]])
-    """
-    first = mask.int().argmax(dim=1)  # (B,)
-    return hidden[torch.arange(len(hidden), device=hidden.device), first]  # (B, d)
-
-
-def last_token_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Take the last real token, the only one of a causal decoder that has read the whole text.
-
-    Args:
-        hidden: Hidden states, ``(batch, tokens, dim)``.
-        mask: 1 for a token, 0 for padding, ``(batch, tokens)``.
-
-    Returns:
-        ``(batch, dim)``.
-
-    References:
-        Wang et al. (2024), Improving Text Embeddings with Large Language Models, ACL.
-
-    See: chapter 03.
-
-    >>> hidden = torch.tensor([[[5.0], [6.0], [9.0]]])
-    >>> last_token_pool(hidden, torch.tensor([[1, 1, 0]]))  # right padding
-    tensor([[6.]])
-    """
-    last = mask.shape[1] - 1 - mask.flip(1).int().argmax(dim=1)  # (B,)
-    return hidden[torch.arange(len(hidden), device=hidden.device), last]  # (B, d)
-
-
-POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mean": mean_pool,
-    "cls": cls_pool,
-    "last": last_token_pool,
-}
+REMEMBERED = 100_000
+"""Distinct texts whose token ids are kept in memory."""
 
 
 class LanguageEncoder:
-    """Turn texts into vectors with any Hugging Face encoder or decoder.
+    r"""Turn texts into vectors with any Hugging Face encoder or decoder, as it is or while it learns.
 
-    Weights are read from safetensors only, without remote code. The model is loaded when the first text
+    Weights are read from safetensors (or GGUF) only, without remote code. The model is loaded when the first text
     that is not cached arrives. Embeddings are cached on disk, keyed by the model's content, the options and
     the texts; once `model` has been handed out (it may be trained), the cache is neither read nor written.
 
+    With :math:`P` parameters, of which :math:`T` learn under Adam, memory is :math:`4 P + 12 T` bytes, gradients
+    included, and what the layers keep for the backward pass; ``checkpointing`` computes the latter twice instead.
+    Computed, not run here, without what the layers keep:
+
+    ======================================= ======= ======== =====================
+    model                                     as is all learn LoRA, rank 8
+    ======================================= ======= ======== =====================
+    MiniLM (22.7 M)                         0.09 GB   0.4 GB 0.1 GB (0.66 M learn)
+    Qwen/Qwen3-Embedding-0.6B (596 M)        2.4 GB   9.5 GB 2.4 GB (5.0 M learn)
+    intfloat/e5-mistral-7b-instruct (7.1 G)   28 GB   114 GB 29 GB (21 M learn)
+    the latter in 4 bits, by bitsandbytes      4 GB        –  5 GB (21 M learn)
+    ======================================= ======= ======== =====================
+
     Args:
-        model: An asset (``"minilm"``), a folder, or a hub name such as ``"Qwen/Qwen3-Embedding-0.6B"``.
+        model: An asset (``"minilm"``, ``"smollm2"``), a folder (of transformers, of `save`, or with one GGUF file), or
+            a hub name such as ``"Qwen/Qwen3-Embedding-0.6B"``.
         revision: Commit, tag or branch of a hub name; give a commit for results that can be repeated.
-        pooling: ``"mean"`` (sentence encoders), ``"cls"`` (BERT, BGE) or ``"last"`` (decoders).
-        normalize: Scale each vector to unit length.
-        max_length: Longer texts are cut after this many tokens (or the model's own limit).
-        batch_size: Texts per forward pass; the result does not depend on it.
-        device: ``None`` takes CUDA, then MPS, then the CPU. CUDA runs in bfloat16 (or float16) autocast.
+        pooling: ``"mean"`` (sentence encoders), ``"cls"`` (BERT, BGE) or ``"last"`` (decoders; a text then ends in
+            an end-of-text token). By default what a saved encoder had, else ``"mean"``.
+        normalize: Scale each vector to unit length. By default as saved, else true.
+        max_length: Longer texts are cut after this many tokens (or the model's own limit). By default as saved, else
+            256.
+        adapter: Freeze the model and add these weights, which alone learn.
+        precision: ``"float32"``, ``"bfloat16"`` autocast, or ``"auto"``: half precision on CUDA alone.
+        checkpointing: In training, keep the input of each block only, and compute the rest again.
+        batch_tokens: Tokens per forward pass, padding included; the result does not depend on it. By default 1,024
+            on a CPU and 32,768 elsewhere.
+        device: ``None`` takes CUDA, then MPS, then the CPU.
         cache: Keep embeddings on disk.
 
     Attributes:
@@ -132,7 +83,7 @@ class LanguageEncoder:
         InputError: The model or an option is unknown.
         AssetError: A named asset cannot be fetched.
 
-    See: chapter 01, chapter 03.
+    See: chapter 1, chapter 3, chapter 6.
 
     Example:
         >>> encoder = LanguageEncoder("minilm")  # doctest: +SKIP
@@ -145,51 +96,53 @@ class LanguageEncoder:
         model: str | os.PathLike[str] = "minilm",
         *,
         revision: str | None = None,
-        pooling: Pooling = "mean",
-        normalize: bool = True,
-        max_length: int = 256,
-        batch_size: int = 64,
+        pooling: Pooling | None = None,
+        normalize: bool | None = None,
+        max_length: int | None = None,
+        adapter: Adapter | None = None,
+        precision: Precision = "auto",
+        checkpointing: bool = False,
+        batch_tokens: int | None = None,
         device: str | torch.device | None = None,
         cache: bool = True,
     ) -> None:
-        if pooling not in POOLINGS:
-            raise InputError(f"unknown pooling {pooling!r}: choose one of {', '.join(POOLINGS)}")
-        for option, value in (("max_length", max_length), ("batch_size", batch_size)):
-            if value < 1:
-                raise InputError(f"{option}={value} is too small: give 1 or more")
-        self.pooling, self.normalize, self.batch_size, self.cache = pooling, normalize, batch_size, cache
-        self.device = _device(device)
-        self._folder = _local_folder(str(model))
-        self.name = self._folder.name if self._folder else str(model)
-        self._source = str(self._folder or model)
-        local = bool(self._folder) or assets.is_offline()
-        self._options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-        if not self._folder:
-            self._options["revision"] = revision
-        self.config = self._load(AutoConfig)
-        if not self._folder:  # the commit that "main" or a tag stands for now: all files come from one commit
-            self._options["revision"] = getattr(self.config, "_commit_hash", None) or revision
-        self.tokenizer = self._load(AutoTokenizer)
-        self._pad_id = _pad_id(self.tokenizer, self.name)
-        text_config = self.config.get_text_config(encoder=True) if self.config.is_encoder_decoder else None
-        text_config = text_config or self.config.get_text_config()
-        self.dim = int(text_config.hidden_size)
-        limits = (self.tokenizer.model_max_length, getattr(text_config, "max_position_embeddings", None))
-        self.max_length = min(max_length, *(int(limit) for limit in limits if limit and limit > 0))
-        self._module: nn.Module | None = None
-        self._handed_out = False
+        found = find_pretrained(model, revision)
+        self.name, saved, added = found.name, saved_options(found.folder), saved_adapter(found.folder)
+        self.device = choose_device(device)
+        self.pooling: Pooling = saved.pooling if pooling is None else pooling
+        self.normalize = saved.normalize if normalize is None else normalize
+        self.max_length = saved.max_length if max_length is None else max_length
+        default = CACHE_SIZED if self.device.type == "cpu" else LARGE
+        self.batch_tokens = default if batch_tokens is None else batch_tokens
+        self._check(precision)
+        self._backbone = Backbone(
+            added.base if added else str(model),
+            added.revision if added else revision,
+            saved=added,
+            adapter=adapter,
+            precision=precision,
+            checkpointing=checkpointing,
+            device=self.device,
+        )
+        self.config, self.tokenizer, self.dim = self._backbone.config, self._backbone.tokenizer, self._backbone.dim
+        self.max_length = min(self.max_length, self._backbone.context)
+        closed = self.pooling == "last"
+        self._tokens = TextTokens(self.tokenizer, max_length=self.max_length, closed=closed, name=self.name)
+        self._remembered: dict[str, list[int]] = {}
+        self._cached = cache
 
     @property
     def model(self) -> nn.Module:
         """The transformer itself, for fine-tuning; from here on ``encode`` bypasses the disk cache."""
-        self._handed_out = True
-        return self._loaded()
+        self._cached = False
+        return self._backbone.module
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Embed texts; equal texts are computed once, and neither order nor batch size changes a vector.
 
         Args:
-            texts: Any number of strings; an empty string is allowed.
+            texts: Any number of strings; an empty string is allowed. Those that have to be cut are counted in one
+                warning, whenever they are computed.
 
         Returns:
             Float32 vectors on the CPU, ``(len(texts), dim)``, in the order of ``texts``.
@@ -197,17 +150,41 @@ class LanguageEncoder:
         Raises:
             InputError: ``texts`` is one string, or holds something that is not a string.
         """
-        if isinstance(texts, str):
-            raise InputError("texts is one string: pass a list of strings, for example [text]")
-        texts = list(texts)
-        for row, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise InputError(f"text {row} is {text!r} ({type(text).__name__}): pass strings, '' for no text")
-        unique = sorted(set(texts))
+        unique = sorted(set(_checked(texts)))
         if not unique:
             return torch.empty(0, self.dim)
+        if self._cached:
+            origin = {"model": self.name, "pooling": self.pooling}
+            vectors = cached_vectors(self._key(unique), (len(unique), self.dim), partial(self._compute, unique), origin)
+        else:
+            vectors = self._compute(unique)
         row_of = {text: row for row, text in enumerate(unique)}
-        return self._vectors(unique)[torch.tensor([row_of[text] for text in texts])]  # (n, d)
+        return vectors[torch.tensor([row_of[text] for text in texts])]  # (n, d)
+
+    def embed_unique(self, texts: Sequence[str]) -> Tensor:
+        r"""Vectors of a training batch, with gradient; each distinct text is tokenised and encoded once.
+
+        .. math:: \frac{\partial L}{\partial z_t} = \sum_{t_n = t} \frac{\partial L}{\partial v_n}, \qquad v_n = z_{t_n}
+
+        Texts of similar length share a forward pass. Under dropout, equal texts of one call have one mask: two views
+        of a text need two calls. What is longer than ``max_length`` is cut without a word; :meth:`tokenize` counts.
+
+        Args:
+            texts: At least one string.
+
+        Returns:
+            ``(len(texts), dim)`` float32 on the encoder's device, in the order of ``texts``.
+
+        Raises:
+            InputError: ``texts`` is one string, is empty, or holds something that is not a string.
+        """
+        distinct = list(dict.fromkeys(_checked(texts)))
+        if not distinct:
+            raise InputError("there are no texts to embed: give at least one")
+        order, parts = zip(*self._batches(self._remembered_ids(distinct)), strict=True)
+        place = {distinct[number]: row for row, number in enumerate(itertools.chain(*order))}
+        rows = torch.tensor([place[text] for text in texts], device=self.device)  # (n,)
+        return torch.cat(parts)[rows]  # (n, d)
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Vectors of one padded batch, with gradient: the step that fine-tuning differentiates.
@@ -220,157 +197,95 @@ class LanguageEncoder:
             ``(batch, dim)`` float32 on the encoder's device.
         """
         ids, mask = input_ids.to(self.device), attention_mask.to(self.device)  # (B, T)
-        with self._autocast():
-            hidden = self._loaded()(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, d)
-        vectors = POOLINGS[self.pooling](hidden.float(), mask)  # (B, d)
+        vectors = POOLINGS[self.pooling](self._backbone.hidden(ids, mask), mask)  # (B, d)
         return F.normalize(vectors, dim=-1) if self.normalize else vectors
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids and attention mask of a batch, padded on the right, both ``(batch, tokens)``."""
-        return self._pad(self._token_ids(texts))
+        return self._tokens.pad(self._counted_ids(_checked(texts)))
 
-    def _vectors(self, unique: list[str]) -> Tensor:
-        """Vectors of sorted, distinct texts, from the disk cache if they are there."""
-        if not self.cache or self._handed_out:
-            return self._compute(unique)
-        file = assets.cache_folder() / "embeddings" / f"{self._key(unique)}.safetensors"
-        vectors = _read(file, (len(unique), self.dim))
-        if vectors is None:
-            vectors = self._compute(unique)
-            _write(file, vectors, {"model": self.name, "pooling": self.pooling})
-        return vectors
+    def merge(self) -> None:
+        """Fold the adapter into the weights; from here on this is a plain model, saved as a whole.
+
+        Raises:
+            InputError: If there is no adapter, or it is a prefix.
+        """
+        self._cached = False
+        self._backbone.merge()
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write what ``LanguageEncoder(folder)`` needs to give the same vectors.
+
+        Args:
+            folder: Made if it is missing. It gets the options, and the model with its tokenizer or, of an adapted
+                model, the adapter alone with the name of the model that it belongs to.
+
+        Returns:
+            The folder.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        Options(self.pooling, self.normalize, self.max_length).save(folder)
+        self._backbone.save(folder)
+        return folder
 
     def _compute(self, texts: list[str]) -> Tensor:
-        """Run the model over batches of texts of similar length."""
-        ids = self._token_ids(texts)
-        order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))  # longest first: memory fails early
-        out = torch.empty(len(ids), self.dim)
-        module = self._loaded()
+        """Vectors without gradient and without dropout, with a bar if it takes long."""
+        rows = self._counted_ids(texts)
+        out = torch.empty(len(rows), self.dim)
+        module = self._backbone.module
         training = module.training
         module.eval()
         try:
-            with torch.inference_mode(), tqdm(total=len(ids), desc=self.name, unit="text", delay=5) as bar:
-                for start in range(0, len(order), self.batch_size):
-                    rows = order[start : start + self.batch_size]
-                    out[rows] = self.embed(*self._pad([ids[row] for row in rows])).cpu()  # (B, d)
-                    bar.update(len(rows))
+            with torch.inference_mode(), tqdm(total=len(rows), desc=self.name, unit="text", delay=5) as bar:
+                for numbers, vectors in self._batches(rows):
+                    out[numbers] = vectors.cpu()  # (b, d)
+                    bar.update(len(numbers))
         finally:
             module.train(training)
         return out
 
-    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_length, verbose=False)
-        return [list(ids) or [self._pad_id] for ids in encoded["input_ids"]]  # '' may have no token at all
+    def _batches(self, rows: list[list[int]]) -> Iterator[tuple[list[int], Tensor]]:
+        """Numbers of texts of similar length, and their vectors ``(b, dim)``."""
+        for numbers in batches([len(row) for row in rows], self.batch_tokens):
+            yield numbers, self.embed(*self._tokens.pad([rows[number] for number in numbers]))
 
-    def _pad(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Pad on the right, where positions stay those of the text, for encoders and decoders alike."""
-        width = max(len(row) for row in rows)
-        ids = torch.tensor([row + [self._pad_id] * (width - len(row)) for row in rows])  # (B, T)
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])  # (B, T)
-        return ids, mask
+    def _counted_ids(self, texts: list[str]) -> list[list[int]]:
+        rows, lengths = self._tokens(texts)
+        message = cut_message(lengths, self.max_length)
+        if message:
+            warnings.warn(message, stacklevel=3)
+        return rows
 
-    def _loaded(self) -> nn.Module:
-        if self._module is None:
-            module = self._load(AutoModel, use_safetensors=True, dtype=torch.float32)
-            module = module.get_encoder() if self.config.is_encoder_decoder else module
-            self._module = module.to(self.device).eval()
-        return self._module
+    def _remembered_ids(self, texts: list[str]) -> list[list[int]]:
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.clear()
+        new = [text for text in texts if text not in self._remembered]
+        if new:
+            self._remembered.update(zip(new, self._tokens(new)[0], strict=True))
+        return [self._remembered[text] for text in texts]
 
-    def _load(self, factory: Any, **options: Any) -> Any:
-        try:
-            return factory.from_pretrained(self._source, **self._options, **options)
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            known = ", ".join(asset.name for asset in assets.ASSETS.values() if asset.kind == "model")
-            raise InputError(
-                f"cannot load model {self._source!r} ({reason}): give an asset ({known}), a folder with "
-                "config.json, tokenizer and safetensors, or a hub name such as 'BAAI/bge-small-en-v1.5'"
-            ) from error
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        dtype = self._half()
-        return nullcontext() if dtype is None else torch.autocast("cuda", dtype=dtype)
-
-    def _half(self) -> torch.dtype | None:
-        if self.device.type != "cuda":
-            return None
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    def _check(self, precision: str) -> None:
+        for option, choice, choices in (
+            ("pooling", self.pooling, tuple(POOLINGS)),
+            ("precision", precision, get_args(Precision)),
+        ):
+            if choice not in choices:
+                raise InputError(f"unknown {option} {choice!r}: choose one of {', '.join(choices)}")
+        for option, value in (("max_length", self.max_length), ("batch_tokens", self.batch_tokens)):
+            if value < 1:
+                raise InputError(f"{option}={value} is too small: give 1 or more")
 
     def _key(self, texts: list[str]) -> str:
         """Digest of everything that a vector depends on."""
-        identity = _folder_digest(self._folder) if self._folder else [self._source, self._options["revision"]]
-        options = [self.pooling, self.normalize, self.max_length, str(self._half()), self.device.type]
-        return hashlib.sha256(json.dumps([identity, options, texts]).encode()).hexdigest()
+        options = [self.pooling, self.normalize, self.max_length]
+        return hashlib.sha256(json.dumps([self._backbone.identity(), options, texts]).encode()).hexdigest()
 
 
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"unknown device {device!r}: give 'cpu', 'cuda', 'cuda:0' or 'mps'") from error
-
-
-def _local_folder(model: str) -> Path | None:
-    """The folder of an asset or of a local model; None for a name on the hub."""
-    if model in assets.ASSETS and assets.ASSETS[model].kind == "model":
-        return assets.fetch(model)
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return folder.absolute()
-    if model in assets.ASSETS or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) or model.startswith("."):
-        known = ", ".join(asset.name for asset in assets.ASSETS.values() if asset.kind == "model")
-        raise InputError(f"unknown model {model!r}: give an asset ({known}), an existing folder, or a hub name")
-    return None
-
-
-def _pad_id(tokenizer: Any, name: str) -> int:
-    """The id to pad with; masked out, so that any token serves when there is none for padding."""
-    for token in ("pad", "eos", "unk", "bos"):
-        token_id = getattr(tokenizer, f"{token}_token_id", None)
-        if token_id is not None:
-            return int(token_id)
-    raise InputError(f"the tokenizer of {name!r} has no pad, eos, unk or bos token: set one and save it again")
-
-
-def _folder_digest(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that a model is loaded from."""
-    files = (file for file in sorted(folder.iterdir()) if file.is_file() and file.name != assets.MANIFEST)
-    return {file.name: pooch.file_hash(str(file)) for file in files if file.suffix != ".bin"}
-
-
-def _read(file: Path, shape: tuple[int, int]) -> Tensor | None:
-    """Cached vectors, or None if there are none or they are damaged."""
-    if not file.is_file():
-        return None
-    try:
-        with safe_open(str(file), framework="pt") as stored:
-            vectors: Tensor = stored.get_tensor("vectors")
-            digest = (stored.metadata() or {}).get("sha256")
-        if tuple(vectors.shape) == shape and digest == _digest(vectors):
-            return vectors
-        reason = "its checksum or shape is wrong"
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-    warnings.warn(f"ignoring the damaged embedding cache {file} ({reason}); computing again", stacklevel=4)
-    return None
-
-
-def _write(file: Path, vectors: Tensor, metadata: dict[str, str]) -> None:
-    """Store vectors by one rename; a full disk costs the cache, not the result."""
-    temporary = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".partial")
-        os.close(handle)
-        save_file({"vectors": vectors}, temporary, metadata | {"sha256": _digest(vectors)})
-        os.replace(temporary, file)
-    except (OSError, SafetensorError) as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        warnings.warn(f"cannot cache embeddings in {file.parent} ({error})", stacklevel=4)
-
-
-def _digest(vectors: Tensor) -> str:
-    return hashlib.sha256(vectors.contiguous().numpy().tobytes()).hexdigest()
+def _checked(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise InputError("texts is one string: pass a list of strings, for example [text]")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"text {row} is {text!r} ({type(text).__name__}): pass strings, '' for no text")
+    return list(texts)

@@ -14,6 +14,7 @@ from recsys_cl.errors import InputError
 from recsys_cl.recommenders.base import Recommender, read_config
 from recsys_cl.recommenders.baselines import EASE, IALS, Chance, ItemKNN, Popularity
 from recsys_cl.recommenders.content import LanguageContent, TextRidge, TfidfContent
+from recsys_cl.recommenders.fine_tuned import FineTuned
 from recsys_cl.recommenders.trained import TrainedRecommender
 from recsys_cl.recommenders.two_tower import TwoTower
 from recsys_cl.recommenders.user_item import UserItem
@@ -43,6 +44,8 @@ MODELS: Mapping[str, Callable[..., Recommender]] = {
         learning_rate=5e-5,
     ),
     "user-item": UserItem,
+    "minilm-tuned": FineTuned,
+    "minilm-projection": partial(FineTuned, method="projection", residual=0.0, learning_rate=3e-4),
 }
 """Name to a factory that takes hyperparameters as keywords."""
 
@@ -105,6 +108,7 @@ __all__ = [
     "IALS",
     "MODELS",
     "Chance",
+    "FineTuned",
     "ItemKNN",
     "LanguageContent",
     "Popularity",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from torch import nn
+from transformers import TrainerCallback
 
 from recsys_cl.data import Split
 from recsys_cl.recommenders.base import Recommender
@@ -54,8 +55,14 @@ class TrainedRecommender(Recommender):
         folder: str | Path | None,
         resume: bool,
         metric: str = "ndcg@10",
+        callbacks: Sequence[TrainerCallback] = (),
+        batch_size: int | None = None,
+        **schedule: Any,
     ) -> None:
-        """Train the network by this recommender's settings, and leave it on the CPU, ready to score."""
+        """Train the network by this recommender's settings, and leave it on the CPU, ready to score.
+
+        ``schedule`` are further fields of :class:`~recsys_cl.training.trainer.TrainingConfig`.
+        """
         assert is_dataclass(self)
         self.report = train(
             network,
@@ -63,15 +70,17 @@ class TrainedRecommender(Recommender):
             validate=validate,
             config=TrainingConfig(
                 epochs=self.epochs,
-                batch_size=self.batch_size,
+                batch_size=batch_size or self.batch_size,
                 learning_rate=self.learning_rate,
                 weight_decay=self.weight_decay,
                 patience=self.patience,
                 seed=self.seed,
                 metric=metric,
+                **schedule,
             ),
             settings={**asdict(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
             folder=folder,
             resume=resume,
+            callbacks=callbacks,
         )
         network.cpu().eval()

@@ -1,5 +1,6 @@
 """Training loops: examples without state, the trainer that runs them, and batches larger than memory or a device."""
 
+from recsys_cl.training.catalogue_blocks import CatalogueBlocks
 from recsys_cl.training.distributed import gather_items
 from recsys_cl.training.examples import EpochShuffle, NextItemExamples
 from recsys_cl.training.gradcache import encode_in_chunks
@@ -12,6 +13,7 @@ from recsys_cl.training.trainer import (
 )
 
 __all__ = [
+    "CatalogueBlocks",
     "EpochShuffle",
     "NextItemExamples",
     "RankingTrainer",

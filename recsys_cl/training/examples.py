@@ -116,3 +116,31 @@ class NextItemExamples(Dataset[Key]):
         if past.attributes is not None:
             batch["attributes"] = torch.from_numpy(past.attributes)
         return batch
+
+
+class HistoryPairs(NextItemExamples):
+    """Pairs for encoders of text: the latest items of a history, and the item that came next.
+
+    Args:
+        train: Training sequences; row ``u`` is user ``u``.
+        n_items: Size of the catalogue.
+        length: Items of the history that are kept.
+        pairs: At most this many pairs, a seeded sample of the events; 0 for all.
+        seed: Seed of the sample.
+
+    Raises:
+        InputError: If no user has two training events.
+
+    See: chapter 6.
+    """
+
+    def __init__(self, train: Sequences, n_items: int, *, length: int, pairs: int = 0, seed: int = 0) -> None:
+        super().__init__(train, n_items, length=length, seed=seed)
+        if 0 < pairs < len(self.event):
+            kept = np.sort(np.random.default_rng(seed).permutation(len(self.event))[:pairs])
+            self.user, self.event = self.user[kept], self.event[kept]
+
+    def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
+        """``history`` ``(B, L)`` item numbers or ``PAD``, ``target`` and ``user`` ``(B,)``."""
+        batch = super().collate(keys)
+        return {name: batch[name] for name in ("history", "target", "user")}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,13 +42,16 @@ class TrainingConfig:
     Attributes:
         epochs: At most this many passes over the examples.
         batch_size: Examples per step and device.
-        learning_rate: Peak of AdamW's learning rate, constant after the warm-up.
+        learning_rate: Peak of AdamW's learning rate.
         warmup: Steps over which it rises from zero.
+        schedule: What it does after that: ``"constant"``, or ``"linear"`` decay to zero at the last epoch.
         weight_decay: Decoupled weight decay.
         patience: Epochs without a better validation metric before training stops.
         accumulate: Steps whose gradients are summed before the optimiser acts.
         seed: Seed of weights, order, dropout and augmentations.
-        metric: Validation metric that decides when to stop and which epoch stays; the larger, the better.
+        metric: Validation metric, the larger, the better.
+        keep: ``"best"`` stops by the validation metric and keeps the best epoch; ``"last"`` trains for all epochs and
+            keeps the last, which is wiser where validation has too few queries to tell epochs apart.
     """
 
     epochs: int = 20
@@ -60,6 +63,8 @@ class TrainingConfig:
     accumulate: int = 1
     seed: int = 0
     metric: str = "ndcg@10"
+    schedule: Literal["constant", "linear"] = "constant"
+    keep: Literal["best", "last"] = "best"
 
 
 class Examples(Protocol):
@@ -157,8 +162,9 @@ def train(
     settings: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingReport:
-    """Train a model in place and leave it with the weights of its best epoch.
+    """Train a model in place and leave it with the weights of its best epoch, or of its last.
 
     A checkpoint is written after every epoch. With the same seed, device and number of threads, a run that
     was killed and resumed ends with the same weights as one that was not.
@@ -171,6 +177,7 @@ def train(
         settings: What else the run depends on (the model's hyperparameters); kept beside the checkpoints.
         folder: Where checkpoints, TensorBoard logs and ``run.json`` go; by default nowhere that stays.
         resume: Go on from the newest intact checkpoint in ``folder``.
+        callbacks: What else the trainer calls, such as AdaLoRA's allocation of ranks.
 
     Raises:
         InputError: If asked to resume without a folder, where there is no intact checkpoint, or with other
@@ -186,7 +193,7 @@ def train(
         checkpoint = newest_checkpoint(place) if resume else None
         if folder is not None:
             _claim(Path(folder), {**asdict(config), **(settings or {})}, resume=resume)
-        trainer = _trainer(model, examples, validate, config, Path(place), keep_logs=folder is not None)
+        trainer = _trainer(model, examples, validate, config, Path(place), callbacks, keep_logs=folder is not None)
         started = time.perf_counter()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*pin_memory.*")
@@ -232,6 +239,7 @@ def _trainer(
     validate: Callable[[], dict[str, float]],
     config: TrainingConfig,
     folder: Path,
+    callbacks: Sequence[TrainerCallback],
     *,
     keep_logs: bool,
 ) -> RankingTrainer:
@@ -244,7 +252,7 @@ def _trainer(
         gradient_accumulation_steps=config.accumulate,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type="linear" if config.schedule == "linear" else "constant_with_warmup",
         warmup_steps=config.warmup,
         use_cpu=cpu,
         ddp_backend="gloo" if cpu and _several_processes() else None,
@@ -257,7 +265,7 @@ def _trainer(
         save_strategy="epoch",
         logging_strategy="epoch",
         save_total_limit=3,
-        load_best_model_at_end=True,
+        load_best_model_at_end=config.keep == "best",
         metric_for_best_model=config.metric,
         greater_is_better=True,
         report_to=["tensorboard"] if keep_logs else [],
@@ -274,7 +282,11 @@ def _trainer(
         eval_dataset=examples,  # asked for by Trainer, read by nobody: RankingTrainer.evaluate ranks instead
         data_collator=examples.collate,
         validate=validate,
-        callbacks=[EarlyStoppingCallback(config.patience), EpochBar()],
+        callbacks=[
+            *([EarlyStoppingCallback(config.patience)] if config.keep == "best" else []),
+            EpochBar(),
+            *callbacks,
+        ],
     )
     for printer in [one for one in trainer.callback_handler.callbacks if type(one).__name__ == "PrinterCallback"]:
         trainer.remove_callback(printer)
@@ -289,8 +301,9 @@ def _report(state: TrainerState, seconds: float, metric: str) -> TrainingReport:
             {key.removeprefix("eval_"): value for key, value in entry.items() if key.startswith(("eval_", "loss"))}
         )
     history = [row for row in epochs.values() if metric in row]
-    best = max(row[metric] for row in history)
-    return TrainingReport(best=best, epochs=len(history), seconds=seconds, history=history)
+    return TrainingReport(
+        best=max(row[metric] for row in history), epochs=len(history), seconds=seconds, history=history
+    )
 
 
 def _write_run(folder: Path, config: TrainingConfig, report: TrainingReport) -> None:

@@ -1,20 +1,16 @@
 """A language encoder gives the same vector to a text whatever its neighbours, batch, padding or cache."""
 
-import json
-
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.testing import assert_close
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, LlamaModel
 
 from recsys_cl import assets
-from recsys_cl.encoders.language import LanguageEncoder, cls_pool, last_token_pool, mean_pool
+from recsys_cl.encoders.backbone import Backbone
+from recsys_cl.encoders.language import LanguageEncoder
+from recsys_cl.encoders.pooling import POOLINGS
 from recsys_cl.errors import InputError
 
-WORDS = ["a", "the", "film", "about", "toys", "war", "space", "drama", "tax", "law", "of", "and"]
 TEXTS = [
     "a film about toys",
     "",
@@ -24,40 +20,6 @@ TEXTS = [
     "war",
     "a film",
 ]
-POOLS = {"mean": mean_pool, "cls": cls_pool, "last": last_token_pool}
-
-
-def tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] if kind == "bert" else ["<unk>", "<s>", "</s>"]
-    vocabulary = {token: row for row, token in enumerate(special + WORDS)}
-    base = Tokenizer(models.WordLevel(vocabulary, unk_token=special[1] if kind == "bert" else special[0]))
-    base.pre_tokenizer = pre_tokenizers.Whitespace()
-    if kind == "bert":
-        ends = [("[CLS]", 2), ("[SEP]", 3)]
-        base.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
-        names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    else:  # like many decoders: nothing is added to the text, and there is no padding token
-        names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-    return PreTrainedTokenizerFast(tokenizer_object=base, model_max_length=32, **names)
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    """A random BERT and a random Llama, each with its tokenizer, as folders."""
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    size |= {"vocab_size": 16, "max_position_embeddings": 32}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        built = {
-            "bert": BertModel(BertConfig(**size, initializer_range=0.5)),
-            "llama": LlamaModel(LlamaConfig(**size, num_key_value_heads=2, initializer_range=0.5)),
-        }
-    made = {}
-    for kind, model in built.items():
-        made[kind] = tmp_path_factory.mktemp("models") / kind
-        model.save_pretrained(made[kind])
-        tokenizer(kind).save_pretrained(made[kind])
-    return made
 
 
 @pytest.fixture(autouse=True)
@@ -67,57 +29,35 @@ def cache(tmp_path, monkeypatch):
 
 
 def forbid_running(monkeypatch):
-    monkeypatch.setattr(LanguageEncoder, "_loaded", lambda _: pytest.fail("the model was run"))
-
-
-masks = st.integers(1, 6).flatmap(
-    lambda width: st.lists(st.tuples(st.integers(1, width), st.booleans()), min_size=1, max_size=4).map(
-        lambda rows: [[1] * n + [0] * (width - n) if right else [0] * (width - n) + [1] * n for n, right in rows]
-    )
-)
-
-
-@given(masks, st.integers(0, 2**31))
-@settings(deadline=None)
-def test_pooling_matches_a_loop_under_right_and_left_padding(rows, seed):
-    mask = torch.tensor(rows)
-    hidden = torch.randn(*mask.shape, 3, generator=torch.Generator().manual_seed(seed))
-    hidden[mask == 0] = float("nan")  # whatever stands in the padding must not matter
-    tokens = [[hidden[b, t] for t in range(mask.shape[1]) if mask[b, t]] for b in range(len(mask))]
-    assert_close(mean_pool(hidden, mask), torch.stack([sum(row) / len(row) for row in tokens]))
-    assert_close(cls_pool(hidden, mask), torch.stack([row[0] for row in tokens]))
-    assert_close(last_token_pool(hidden, mask), torch.stack([row[-1] for row in tokens]))
-
-
-def test_mean_of_no_token_is_zero_and_not_nan():
-    assert_close(mean_pool(torch.ones(1, 2, 3), torch.zeros(1, 2)), torch.zeros(1, 3))
+    monkeypatch.setattr(Backbone, "module", property(lambda _: pytest.fail("the model was run")))
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
-def test_vectors_equal_those_of_each_text_alone(kind, pooling, folders):
+def test_vectors_equal_those_of_each_text_alone(kind, pooling, folders, tokenizer):
     encoder = LanguageEncoder(folders[kind], pooling=pooling, normalize=False, cache=False, device="cpu")
     model = (BertModel if kind == "bert" else LlamaModel).from_pretrained(folders[kind]).eval()
     vectors = encoder.encode(TEXTS)
     assert vectors.shape == (len(TEXTS), encoder.dim)
     assert vectors.dtype == torch.float32
     for text, vector in zip(TEXTS, vectors, strict=True):
-        ids = torch.tensor([tokenizer(kind)(text)["input_ids"] or [2]])  # Llama: '' becomes its padding token
+        end = [2] if (kind, pooling) == ("llama", "last") else []  # this tokenizer does not end a text by itself
+        ids = torch.tensor([tokenizer(kind)(text)["input_ids"] + end or [2]])  # no token: padding takes its place
         with torch.no_grad():
             hidden = model(input_ids=ids).last_hidden_state
-        assert_close(vector, POOLS[pooling](hidden, torch.ones_like(ids))[0], atol=1e-5, rtol=1e-5)
+        assert_close(vector, POOLINGS[pooling](hidden, torch.ones_like(ids))[0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_batch_size_and_order_do_not_matter(kind, folders):
     vectors = LanguageEncoder(folders[kind], cache=False, device="cpu").encode(TEXTS)
     order = torch.randperm(len(TEXTS), generator=torch.Generator().manual_seed(1)).tolist()
-    for size in (1, 2, 3):
-        encoder = LanguageEncoder(folders[kind], batch_size=size, cache=False, device="cpu")
+    for tokens in (1, 7, 12):
+        encoder = LanguageEncoder(folders[kind], batch_tokens=tokens, cache=False, device="cpu")
         assert_close(encoder.encode([TEXTS[row] for row in order]), vectors[order], atol=1e-5, rtol=0)
 
 
-def test_left_padding_by_the_tokenizer_does_not_matter(folders, tmp_path):
+def test_left_padding_by_the_tokenizer_does_not_matter(folders, tmp_path, tokenizer):
     left = tmp_path / "left"
     LlamaModel.from_pretrained(folders["llama"]).save_pretrained(left)
     padded = tokenizer("llama")
@@ -149,20 +89,36 @@ def test_equal_texts_are_computed_once(folders, monkeypatch):
 
 def test_long_texts_are_cut_at_max_length_and_at_the_limit_of_the_model(folders):
     encoder = LanguageEncoder(folders["bert"], max_length=4, cache=False, device="cpu")
-    assert_close(encoder.encode(["war space tax law"]), encoder.encode(["war space film film film"]))
+    with pytest.warns(UserWarning, match="2 of 3 texts are longer than 4 tokens and were cut; the longest has 7"):
+        vectors = encoder.encode(["war space tax law", "war space film film film", "war space"])
+    assert_close(vectors[0], vectors[1])
+    assert_close(vectors[0], vectors[2])  # [CLS] war space [SEP]: the ends of a text stay
     whole = LanguageEncoder(folders["bert"], max_length=10_000, cache=False, device="cpu")
     assert whole.max_length == 32
-    assert whole.encode(["war " * 100]).isfinite().all()
+    with pytest.warns(UserWarning, match="1 of 1 texts is longer than 32 tokens and was cut"):
+        assert whole.encode(["war " * 100]).isfinite().all()
+
+
+def test_a_decoder_reads_the_end_of_a_text_also_where_it_is_cut(folders):
+    encoder = LanguageEncoder(folders["llama"], pooling="last", max_length=3, cache=False, device="cpu")
+    with pytest.warns(UserWarning, match="1 of 2 texts"):
+        assert encoder.tokenize(["war space tax law", "war"])[0].tolist() == [[8, 9, 2], [8, 2, 2]]
+
+
+def test_a_tokenizer_that_ends_texts_by_itself_is_left_alone(folders):
+    ids, _ = LanguageEncoder(folders["bert"], pooling="last", device="cpu").tokenize(["war"])
+    assert ids.tolist() == [[2, 9, 3]]
 
 
 def test_second_call_reads_the_disk_and_does_not_run_the_model(folders, cache, monkeypatch):
     vectors = LanguageEncoder(folders["bert"], device="cpu").encode(TEXTS)
     assert len(list(cache.iterdir())) == 1
     forbid_running(monkeypatch)
-    again = LanguageEncoder(folders["bert"], device="cpu", batch_size=1).encode(TEXTS[::-1])
+    again = LanguageEncoder(folders["bert"], device="cpu", batch_tokens=1).encode(TEXTS[::-1])
     assert torch.equal(again.flip(0), vectors)
 
 
+@pytest.mark.filterwarnings("ignore:.*tokens and was cut")
 def test_every_option_that_changes_a_vector_changes_the_key(folders, cache):
     for kind in folders:
         for options in ({}, {"pooling": "cls"}, {"normalize": False}, {"max_length": 3}):
@@ -171,7 +127,7 @@ def test_every_option_that_changes_a_vector_changes_the_key(folders, cache):
     assert len(list(cache.iterdir())) == 9
 
 
-def test_a_folder_with_new_weights_is_another_model(folders, tmp_path):
+def test_a_folder_with_new_weights_is_another_model(folders, tmp_path, tokenizer):
     torch.manual_seed(2)
     folder = tmp_path / "model"
     tokenizer("bert").save_pretrained(folder)
@@ -230,51 +186,12 @@ def test_encode_leaves_the_training_mode_as_it_was_and_uses_no_dropout(folders):
     assert encoder.model.training
 
 
-def test_pickled_weights_are_refused(folders, tmp_path):
-    folder = tmp_path / "pickled"
-    tokenizer("bert").save_pretrained(folder)
-    (folder / "config.json").write_text((folders["bert"] / "config.json").read_text())
-    torch.save(BertModel.from_pretrained(folders["bert"]).state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match="safetensors"):
-        LanguageEncoder(folder, device="cpu").encode(["war"])
-
-
-def test_remote_code_is_refused(folders, tmp_path):
-    folder = tmp_path / "remote"
-    tokenizer("bert").save_pretrained(folder)
-    config = json.loads((folders["bert"] / "config.json").read_text())
-    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "evil.py").write_text("raise SystemExit('executed')")
-    with pytest.raises(InputError, match="cannot load model"):
-        LanguageEncoder(folder)
-
-
-@pytest.mark.parametrize("model", ["no/such/model", "./nowhere", "ml-100k", "what is this?"])
-def test_unknown_model_is_one_line(model):
-    with pytest.raises(InputError, match=r"unknown model.*minilm.*folder.*hub") as caught:
-        LanguageEncoder(model)
-    assert "\n" not in str(caught.value)
-
-
-def test_hub_name_that_cannot_be_had_is_one_line(monkeypatch):
-    monkeypatch.setenv("RECSYS_CL_OFFLINE", "1")
-    with pytest.raises(InputError, match=r"cannot load model 'nobody/nothing-at-all'") as caught:
-        LanguageEncoder("nobody/nothing-at-all")
-    assert "\n" not in str(caught.value)
-
-
-def test_folder_without_a_model_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="cannot load model") as caught:
-        LanguageEncoder(tmp_path)
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"pooling": "max"}, "mean, cls, last"),
-        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_tokens": 0}, "batch_tokens=0"),
+        ({"precision": "int8"}, "auto, float32, bfloat16"),
         ({"max_length": 0}, "max_length=0"),
         ({"device": "abacus"}, "unknown device 'abacus'"),
     ],
@@ -304,3 +221,81 @@ def test_minilm_puts_similar_sentences_together(monkeypatch):
     similarity = vectors @ vectors.T
     assert similarity[0, 1] > similarity[0, 2] + 0.1
     assert similarity[0, 1] > similarity[1, 2] + 0.1
+
+
+def test_the_texts_of_a_batch_are_encoded_once_each_and_their_gradients_add_up(folders, monkeypatch):
+    encoder = LanguageEncoder(folders["bert"], device="cpu", batch_tokens=8)
+    texts = ["war", "a film about toys", "war", "tax law", "war"]
+    weights = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    seen = []
+    embed = encoder.embed
+    monkeypatch.setattr(encoder, "embed", lambda ids, mask: seen.append(ids.numel()) or embed(ids, mask))
+    (encoder.embed_unique(texts) * weights).sum().backward()
+    assert sum(seen) == 6 + 2 * 4  # the two shorter ones share a batch
+    once = {name: weight.grad for name, weight in encoder.model.named_parameters() if weight.grad is not None}
+    encoder.model.zero_grad()
+    (embed(*encoder.tokenize(texts)) * weights).sum().backward()
+    for name, weight in encoder.model.named_parameters():
+        if weight.grad is not None:
+            assert_close(once[name], weight.grad, atol=1e-4, rtol=1e-4)
+    assert_close(encoder.embed_unique(texts).detach(), encoder.encode(texts), atol=1e-5, rtol=0)
+
+
+def test_a_text_is_tokenised_once_in_a_run(folders, monkeypatch):
+    encoder = LanguageEncoder(folders["bert"], device="cpu")
+    first = encoder.embed_unique(["war", "toys"])
+    monkeypatch.setattr(encoder, "_tokens", encoder._tokens)
+    read = []
+    call = type(encoder._tokens).__call__
+    monkeypatch.setattr(type(encoder._tokens), "__call__", lambda self, texts: read.extend(texts) or call(self, texts))
+    assert_close(encoder.embed_unique(["toys", "tax", "war"])[[2, 0]], first)
+    assert read == ["tax"]
+
+
+def test_bad_batches_are_said(folders):
+    encoder = LanguageEncoder(folders["bert"])
+    with pytest.raises(InputError, match="no texts"):
+        encoder.embed_unique([])
+    with pytest.raises(InputError, match="one string"):
+        encoder.embed_unique("war")
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_checkpointing_changes_no_gradient(kind, folders):
+    gradients = []
+    for checkpointing in (False, True):
+        encoder = LanguageEncoder(folders[kind], device="cpu", checkpointing=checkpointing)
+        encoder.model.train()
+        torch.manual_seed(0)  # dropout is on: what is computed again has to drop the same
+        encoder.embed_unique(TEXTS).square().sum(0)[0].backward()
+        gradients.append([weight.grad for weight in encoder.model.parameters() if weight.grad is not None])
+    for plain, again in zip(*gradients, strict=True):
+        assert_close(plain, again)
+
+
+def test_checkpointing_keeps_less_for_the_backward_pass(folders):
+    kept = []
+    for checkpointing in (False, True):
+        encoder = LanguageEncoder(folders["bert"], device="cpu", checkpointing=checkpointing)
+        encoder.model.train()
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x):
+            encoder.embed_unique(TEXTS)
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 2
+
+
+def test_bfloat16_is_near_and_not_the_same(folders):
+    full, auto, half = (
+        LanguageEncoder(folders["bert"], device="cpu", precision=precision, cache=False).encode(TEXTS)
+        for precision in ("float32", "auto", "bfloat16")
+    )
+    assert torch.equal(full, auto)
+    assert half.dtype == torch.float32
+    assert not torch.equal(full, half)
+    assert_close(half, full, atol=0.05, rtol=0)
+
+
+def test_emoji_and_chinese_are_texts_like_others(folders):
+    vectors = LanguageEncoder(folders["bert"], cache=False, device="cpu").encode(["🚀🚀", "太空战争", "war"])
+    assert_close(vectors.norm(dim=1), torch.ones(3))

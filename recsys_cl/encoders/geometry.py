@@ -1,0 +1,157 @@
+r"""The shape of a cloud of embeddings, and how to give it another.
+
+Vectors of a language model share a direction that says little about any text. Means and matrices are fitted on
+one set (the catalogue) and applied to others (users, queries), so fitting and applying are apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recsys_cl.errors import InputError
+
+
+def mean_cosine(vectors: Tensor) -> Tensor:
+    r"""Mean cosine of all pairs: 0 for directions spread evenly, near 1 in a narrow cone (anisotropy).
+
+    .. math:: \frac{1}{n (n - 1)} \sum_{i \neq j} \hat x_i^\top \hat x_j
+        = \frac{\lVert \sum_i \hat x_i \rVert^2 - n}{n (n - 1)}
+
+    Args:
+        vectors: ``(n, dim)`` with ``n >= 2``, none of them zero; normalised here.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        InputError: If there is no pair.
+
+    References:
+        Ethayarajh (2019), How Contextual are Contextualized Word Representations?, EMNLP.
+
+    See: chapter 1.
+
+    >>> round(float(mean_cosine(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]]))), 4)  # one pair of three
+    0.3333
+    """
+    n = _count(vectors)
+    total = F.normalize(vectors, dim=1).sum(0)  # (d,)
+    return (total @ total - n) / (n * (n - 1))  # ()
+
+
+def effective_rank(vectors: Tensor) -> Tensor:
+    r"""How many directions the vectors use: the exponential of the entropy of their singular values' shares.
+
+    .. math:: \exp\Big({-\sum_k} p_k \log p_k\Big), \qquad p_k = \sigma_k / \textstyle\sum_l \sigma_l
+
+    Args:
+        vectors: ``(n, dim)``, not all zero; centre them first, or the mean counts as a direction.
+
+    Returns:
+        A scalar between 1 and the smaller of ``n`` and ``dim``.
+
+    Raises:
+        InputError: If there are fewer than two vectors.
+
+    References:
+        Roy & Vetterli (2007), The effective rank, EUSIPCO.
+
+    See: chapter 1.
+
+    >>> round(float(effective_rank(torch.eye(3))), 4)
+    3.0
+    """
+    _count(vectors)
+    singular = torch.linalg.svdvals(vectors)  # (min(n, d),)
+    return torch.special.entr(singular / singular.sum()).sum().exp()  # ()
+
+
+def centre(vectors: Tensor, mean: Tensor) -> Tensor:
+    """Take the catalogue's mean out of vectors and scale them to length 1.
+
+    Args:
+        vectors: ``(n, dim)``.
+        mean: ``(dim,)``, of the catalogue, whatever ``vectors`` are.
+
+    Returns:
+        ``(n, dim)``.
+
+    References:
+        Mu & Viswanath (2018), All-but-the-Top, ICLR.
+
+    See: chapter 1.
+
+    >>> centre(torch.tensor([[5.0, 1.0], [5.0, -3.0]]), mean=torch.tensor([5.0, 0.0]))
+    tensor([[ 0.,  1.],
+            [ 0., -1.]])
+    """
+    return F.normalize(vectors - mean, dim=-1)  # (n, d)
+
+
+@dataclass(frozen=True)
+class Whitening:
+    r"""An affine map after which the directions of a catalogue are uncorrelated, each with variance 1.
+
+    .. math:: z = (x - \mu)\, V_k (\Lambda_k + \lambda)^{-1/2}
+
+    where :math:`V_k, \Lambda_k` are the leading eigenvectors and eigenvalues of the covariance.
+
+    Attributes:
+        mean: :math:`\mu`, ``(dim,)``.
+        matrix: :math:`V_k (\Lambda_k + \lambda)^{-1/2}`, ``(dim, components)``.
+
+    References:
+        Su et al. (2021), Whitening Sentence Representations, https://arxiv.org/abs/2103.15316;
+        Huang et al. (2021), WhiteningBERT, Findings of EMNLP.
+
+    See: chapter 1; chapter 3 recommends with it.
+
+    >>> square = torch.tensor([[2.0, 3.0], [2.0, -3.0], [-2.0, 3.0], [-2.0, -3.0]]).double()
+    >>> white = Whitening.fit(square)(square)
+    >>> torch.allclose(white.T @ white / 3, torch.eye(2).double())
+    True
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+    @classmethod
+    def fit(cls, vectors: Tensor, *, components: int | None = None, ridge: float = 0.0) -> Whitening:
+        r"""Fit the map.
+
+        Args:
+            vectors: ``(n, dim)`` of the catalogue.
+            components: How many directions of the largest variance are kept; by default all that have any.
+            ridge: :math:`\lambda \ge 0`, relative to the mean variance: directions with less variance than this are
+                not blown up to the size of the others.
+
+        Raises:
+            InputError: If there are fewer than two vectors, if fewer directions than ``components`` have any
+                variance, or if the ridge is negative.
+        """
+        n = _count(vectors)
+        if not ridge >= 0:
+            raise InputError(f"ridge={ridge} is no variance to add; give 0 or more")
+        mean = vectors.mean(0)  # (d,)
+        _, singular, directions = torch.linalg.svd(vectors - mean, full_matrices=False)  # (r,), (r, d)
+        rank = int((singular > singular[0] * max(vectors.shape) * torch.finfo(vectors.dtype).eps).sum())
+        kept = rank if components is None else components
+        if not 1 <= kept <= rank:
+            raise InputError(f"components={components}, but the vectors vary in {rank} directions; give 1 to {rank}")
+        variance = singular[:kept].square() / (n - 1)  # (k,)
+        level = ridge * singular.square().sum() / (n - 1) / vectors.shape[1]  # ()
+        return cls(mean, directions[:kept].T / (variance + level).sqrt())
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Apply the map, ``(n, dim)`` to ``(n, components)``."""
+        return (vectors - self.mean) @ self.matrix
+
+
+def _count(vectors: Tensor) -> int:
+    if vectors.ndim != 2 or len(vectors) < 2:
+        raise InputError(f"vectors {tuple(vectors.shape)} have no pairs; give (n, dim) with n >= 2")
+    return len(vectors)

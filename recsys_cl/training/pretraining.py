@@ -1,0 +1,184 @@
+"""Pre-training on plain texts, from random weights or further on from what a model has learned."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from recsys_cl.errors import InputError
+from recsys_cl.objectives.language import IGNORED, mask_tokens, perplexity
+from recsys_cl.training.examples import Key
+from recsys_cl.training.language_modelling import CausalLanguageModel, MaskedLanguageModel, input_embeddings
+from recsys_cl.training.trainer import TrainingConfig, TrainingReport, train
+
+METRIC = "log_likelihood"
+
+
+class TextExamples(Dataset[Key], ABC):
+    """Tokenised texts, cut into batches of keys.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        texts: Any number of texts.
+        max_length: Longer ones are cut after this many tokens.
+        seed: Seed of what is hidden.
+
+    Attributes:
+        rounds: Over how many epochs' worth of labels a validation averages.
+    """
+
+    rounds = 1
+
+    def __init__(self, tokenizer: Any, texts: Sequence[str], *, max_length: int, seed: int) -> None:
+        encoded = tokenizer(
+            list(texts), truncation=True, max_length=max_length, return_special_tokens_mask=True, verbose=False
+        )
+        self.ids = [torch.tensor(row, dtype=torch.long) for row in encoded["input_ids"]]
+        self.special = [torch.tensor(row, dtype=torch.bool) for row in encoded["special_tokens_mask"]]
+        self.tokenizer, self.seed = tokenizer, seed
+        self.pad_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id  # masked out: any id serves
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: Key) -> Key:
+        """The key itself: a batch is padded and masked at once, in :meth:`collate`."""
+        return key
+
+    def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
+        """Build a batch: ``input_ids``, ``attention_mask`` and ``labels``, all ``(batch, tokens)``."""
+        epoch, example = np.array(keys).T  # (B,) both
+        ids = pad_sequence([self.ids[row] for row in example], batch_first=True, padding_value=self.pad_id)  # (B, T)
+        special = pad_sequence([self.special[row] for row in example], batch_first=True, padding_value=True)  # (B, T)
+        length = torch.tensor([len(self.ids[row]) for row in example])  # (B,)
+        real = torch.arange(ids.shape[1]) < length[:, None]  # (B, T)
+        inputs, labels = self.task(ids, real, special, epoch, example)
+        return {"input_ids": inputs, "attention_mask": real.long(), "labels": labels}
+
+    @abstractmethod
+    def task(
+        self, ids: Tensor, real: Tensor, special: Tensor, epoch: np.ndarray, example: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        """What the model reads and what it is to predict, both ``(batch, tokens)``."""
+
+
+class MaskedExamples(TextExamples):
+    """Texts with hidden tokens; each epoch hides others."""
+
+    rounds = 4  # one masking hides too few tokens to tell epochs apart
+
+    def task(
+        self, ids: Tensor, real: Tensor, special: Tensor, epoch: np.ndarray, example: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        """See :func:`mask_tokens`."""
+        return mask_tokens(
+            ids,
+            ~special,
+            mask_id=self.tokenizer.mask_token_id,
+            vocabulary_size=len(self.tokenizer),
+            example=example,
+            epoch=epoch,
+            seed=self.seed,
+        )
+
+
+class CausalExamples(TextExamples):
+    """Texts to be continued: every real token but the first is predicted from those before it."""
+
+    def task(
+        self, ids: Tensor, real: Tensor, special: Tensor, epoch: np.ndarray, example: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        """The ids as they are, and as labels."""
+        first = torch.arange(ids.shape[1]) == 0  # (T,)
+        return ids, ids.masked_fill(~real | first, IGNORED)
+
+
+def pretrain(
+    model: MaskedLanguageModel | CausalLanguageModel,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    validation_texts: Sequence[str],
+    config: TrainingConfig,
+    max_length: int = 64,
+    folder: str | Path | None = None,
+    resume: bool = False,
+) -> TrainingReport:
+    """Train a language model in place; it keeps the weights of the epoch that predicts the validation texts best.
+
+    Parameters that do not require a gradient stay as they are: freeze the transformer to fit a head alone.
+
+    Args:
+        model: A transformer with its head: the class decides the objective.
+        tokenizer: The Hugging Face tokenizer that the transformer reads.
+        texts: What to learn from.
+        validation_texts: Texts of other items; their mean log-likelihood decides when to stop.
+        config: How to optimise; its metric is ``log_likelihood`` whatever it says.
+        max_length: Longer texts are cut after this many tokens.
+        folder: Where checkpoints, logs and ``run.json`` go; by default nowhere that stays.
+        resume: Go on from the newest intact checkpoint in ``folder``.
+
+    Returns:
+        The report; each epoch of its history has ``log_likelihood`` (nats per token) and ``perplexity``.
+
+    Raises:
+        InputError: If there is no text to learn from or to validate on, if the tokenizer has no mask, or if it has
+            more tokens than the model.
+
+    See: chapter 1; chapter 6 uses it.
+    """
+    _check(model, tokenizer, {"texts": texts, "validation_texts": validation_texts})
+    kind = MaskedExamples if isinstance(model, MaskedLanguageModel) else CausalExamples
+    learn, held_out = (
+        kind(tokenizer, some, max_length=max_length, seed=config.seed) for some in (texts, validation_texts)
+    )
+    report = train(
+        model,
+        learn,
+        validate=lambda: log_likelihood(model, held_out, batch_size=config.batch_size),
+        config=replace(config, metric=METRIC),
+        settings={"max_length": max_length, "texts": len(learn)},
+        folder=folder,
+        resume=resume,
+    )
+    model.eval()
+    return report
+
+
+@torch.inference_mode()
+def log_likelihood(model: nn.Module, examples: TextExamples, *, batch_size: int = 64) -> dict[str, float]:
+    """Mean log-likelihood of the tokens to predict, over the same maskings at each call, and the perplexity."""
+    device = next(model.parameters()).device
+    nats, tokens = 0.0, 0
+    keys = [(epoch, row) for epoch in range(examples.rounds) for row in range(len(examples))]
+    for start in range(0, len(keys), batch_size):
+        batch = examples.collate(keys[start : start + batch_size])
+        count = int((batch["labels"] != IGNORED).sum())
+        nats += count * float(model(**{name: tensor.to(device) for name, tensor in batch.items()})["loss"])
+        tokens += count
+    return {METRIC: -nats / max(tokens, 1), "perplexity": perplexity(nats, max(tokens, 1))}
+
+
+def _check(
+    model: MaskedLanguageModel | CausalLanguageModel, tokenizer: Any, texts: Mapping[str, Sequence[str]]
+) -> None:
+    for name, some in texts.items():
+        if not any(map(str.strip, some)):
+            raise InputError(f"{name} has {len(some)} texts and no word to predict; give texts with words in them")
+    if isinstance(model, MaskedLanguageModel) and tokenizer.mask_token_id is None:
+        raise InputError("the tokenizer has no mask token; add one, or train a CausalLanguageModel")
+    rows = len(input_embeddings(model.transformer))
+    if len(tokenizer) > rows:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer)} tokens, the model embeds {rows}; "
+            "give the model its own tokenizer, or resize its embeddings"
+        )

@@ -1,0 +1,78 @@
+"""Blocks of the catalogue: every item once an epoch, halves that do not overlap, chance without state."""
+
+import numpy as np
+import pytest
+import torch
+
+from recsys_cl.data import Sequences
+from recsys_cl.errors import InputError
+from recsys_cl.training import CatalogueBlocks
+
+N_ITEMS = 30
+
+
+@pytest.fixture
+def train() -> Sequences:
+    rng = np.random.default_rng(0)
+    return Sequences.from_lists([rng.choice(24, size=rng.integers(1, 12), replace=False).tolist() for _ in range(40)])
+
+
+def test_an_epoch_takes_every_warm_item_once(train: Sequences) -> None:
+    blocks = CatalogueBlocks(train, N_ITEMS, block=6, seed=0)
+    seen = torch.cat([blocks.collate([(0, number)])["item"] for number in range(len(blocks))])
+    assert sorted(seen.tolist()) == sorted(set(train.items.tolist()))
+    assert blocks.collate([(0, 0)])["item"].tolist() != blocks.collate([(1, 0)])["item"].tolist()
+
+
+def test_given_and_asked_are_the_events_of_their_users_and_share_none(train: Sequences) -> None:
+    blocks = CatalogueBlocks(train, N_ITEMS, block=12, seed=0)
+    batch = blocks.collate([(0, 0)])
+    given, asked = batch["given"], batch["asked"]
+    assert not (given & asked).any()
+    assert given.any(1).all()
+    assert asked.any(1).all()
+    everybody = train.matrix(N_ITEMS).toarray()[:, batch["item"].numpy()] > 0
+    rows = {tuple(row) for row in everybody.tolist()}
+    assert all(tuple(row) in rows for row in (given | asked).tolist())
+    expected = sum(1 for row in everybody if row.sum() >= 2)
+    assert len(given) <= expected
+
+
+def test_half_of_the_events_are_asked_for(train: Sequences) -> None:
+    blocks = CatalogueBlocks(train, N_ITEMS, block=24, seed=3)
+    batches = [blocks.collate([(epoch, 0)]) for epoch in range(200)]
+    asked = sum(int(batch["asked"].sum()) for batch in batches)
+    given = sum(int(batch["given"].sum()) for batch in batches)
+    assert asked / (asked + given) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_batch_is_a_function_of_seed_epoch_and_number(train: Sequences) -> None:
+    one, other = (CatalogueBlocks(train, N_ITEMS, block=8, users=5, seed=1) for _ in range(2))
+    other.collate([(0, 1)])
+    for name, tensor in one.collate([(2, 1)]).items():
+        assert torch.equal(tensor, other.collate([(2, 1)])[name])
+    reseeded = CatalogueBlocks(train, N_ITEMS, block=8, users=5, seed=2).collate([(2, 1)])
+    assert not torch.equal(reseeded["item"], one.collate([(2, 1)])["item"])
+
+
+def test_at_most_so_many_users_each_time_others(train: Sequences) -> None:
+    blocks = CatalogueBlocks(train, N_ITEMS, block=24, users=5, seed=0)
+    first, second = (blocks.collate([(epoch, 0)]) for epoch in (0, 1))
+    assert len(first["given"]) == len(second["given"]) == 5
+    assert not torch.equal(first["given"] | first["asked"], second["given"] | second["asked"])
+
+
+def test_a_block_larger_than_the_catalogue_is_the_catalogue(train: Sequences) -> None:
+    blocks = CatalogueBlocks(train, N_ITEMS, block=1000, seed=0)
+    assert len(blocks) == 1
+    assert len(blocks.collate([(0, 0)])["item"]) == len(set(train.items.tolist()))
+
+
+def test_people_with_one_item_cannot_be_asked_for_another() -> None:
+    with pytest.raises(InputError, match="two different items"):
+        CatalogueBlocks(Sequences.from_lists([[1, 1], [2]]), 3)
+
+
+def test_a_block_of_one_is_refused(train: Sequences) -> None:
+    with pytest.raises(InputError, match="block=1"):
+        CatalogueBlocks(train, N_ITEMS, block=1)
