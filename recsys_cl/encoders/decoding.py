@@ -47,8 +47,9 @@ def continuation_log_likelihood(logits: Tensor, ids: Tensor, mask: Tensor) -> Te
     >>> round(float(continuation_log_likelihood(even, torch.tensor([[0, 3, 0]]), torch.tensor([[1, 1, 0]]))), 4)
     -2.7726
     """
-    surprise = F.cross_entropy(logits.float().transpose(1, 2), ids, reduction="none")  # (B, T)
-    return -surprise.masked_fill(mask == 0, 0.0).sum(1)  # (B,)
+    # rows of logits stay contiguous: along a strided vocabulary, sums in float32 lose the fourth decimal
+    surprise = F.cross_entropy(logits.float().flatten(0, 1), ids.flatten(), reduction="none")  # (B * T,)
+    return -surprise.view(ids.shape).masked_fill(mask == 0, 0.0).sum(1)  # (B,)
 
 
 def sample_token(logits: Tensor, uniform: Tensor, *, temperature: float, top_p: float) -> Tensor:

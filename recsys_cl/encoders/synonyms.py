@@ -39,9 +39,10 @@ def nearest_words(
     words = sorted({word for text in texts for word in re.findall(r"\w+", text.lower())} & vocabulary.keys())
     place = {token: row for row, token in enumerate(tokens)}
     rows = torch.tensor([place[word] for word in words], dtype=torch.int64)  # (W,)
-    cosine, near = (table[rows] @ table.T).topk(n + 1)  # (W, n + 1), the word itself first
+    cosines = (table[rows] @ table.T).scatter(1, rows[:, None], -torch.inf)  # (W, V), no word is near itself
+    nearest = cosines.topk(min(n, len(tokens)))  # (W, n) both
     found = {
-        word: [tokens[j] for c, j in zip(cosine[row, 1:], near[row, 1:], strict=True) if c >= similarity]
-        for row, word in enumerate(words)
+        word: [tokens[j] for c, j in zip(cosine, near, strict=True) if c >= similarity]
+        for word, cosine, near in zip(words, *nearest, strict=True)
     }
     return {word: others for word, others in found.items() if others}

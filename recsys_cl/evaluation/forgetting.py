@@ -18,7 +18,7 @@ Encode = Callable[[list[str]], Tensor]
 
 
 def paraphrase_accuracy(encode: Encode, triples: Sequence[Triple] = TRIPLES) -> float:
-    r"""Share of the sentences that are closer to their paraphrase than to a distractor made of the same words.
+    r"""Share of the sentences that are closer to their paraphrase than to a distractor of nearly the same words.
 
     .. math:: \frac{1}{n} \sum_{k=1}^{n} \mathbb{1}\left[\cos(f(a_k), f(p_k)) > \cos(f(a_k), f(d_k))\right]
 
@@ -40,9 +40,8 @@ def paraphrase_accuracy(encode: Encode, triples: Sequence[Triple] = TRIPLES) -> 
     >>> paraphrase_accuracy(bag_of_words, [Triple("the cat ran", "cat, it ran", "the man ran"), Triple("a", "b", "c")])
     0.5
     """
-    anchor, paraphrase, distractor = (
-        _vectors(encode, [text for triple in triples for text in triple]).unflatten(0, (len(triples), 3)).unbind(1)
-    )  # (n, d) each
+    vectors = _vectors(encode, [text for triple in triples for text in triple])  # (3n, d)
+    anchor, paraphrase, distractor = vectors.view(len(triples), 3, -1).unbind(1)  # (n, d) each
     closer = (anchor * paraphrase).sum(1) > (anchor * distractor).sum(1)  # (n,)
     return float(closer.double().mean())
 

@@ -120,7 +120,7 @@ class FineTuned(TrainedRecommender):
         if self.user == "text" and self.method == "projection":
             raise InputError("a projection is trained on blocks of items; use user=items, or another method")
         set_seed(self.seed)
-        self.items = split.data.items
+        self.items, self.state = split.data.items, {}
         examples = self._examples(split)
         self.encoder = self._open(steps=self.epochs * math.ceil(len(examples) / self._step))
         network = self._network(split)
@@ -143,7 +143,10 @@ class FineTuned(TrainedRecommender):
             schedule="linear",
             keep="last",
         )
-        self._index(network, split)
+        if self.method != "projection":
+            self.encoder.model.to(self.encoder.device)  # training left the network on the CPU
+        if not self.state:  # resumed after the last validation, which embeds the catalogue for good
+            self._index(network, split)
         return self
 
     @torch.no_grad()

@@ -193,12 +193,12 @@ class ListRanker:
 
 
 PROFILE = (
-    "Here are the films that a viewer watched: {history}.\n"
-    "Describe the taste of this viewer in two sentences: genres, moods and themes. Do not name any film."
+    "A viewer watched these films: {history}.\n"
+    "Which genres and themes does this viewer like? Answer in one sentence, without naming a film."
 )
 REASON = (
     "A viewer watched these films: {history}.\n"
-    "We recommend the film {item} to this viewer. Give the reason in one sentence, naming one film from the list."
+    "Why would this viewer enjoy the film {item}? Answer in one sentence that names one film of the list."
 )
 
 

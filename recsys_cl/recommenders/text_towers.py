@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_cl.data import PAD
+from recsys_cl.encoders.adapters import orthogonality_penalty
 from recsys_cl.encoders.language import LanguageEncoder
 from recsys_cl.objectives import LearnedTemperature, info_nce_loss, multi_positive_loss, nt_xent_loss
 from recsys_cl.objectives.known import KnownPositives
@@ -16,6 +17,9 @@ from recsys_cl.training.distributed import gather_items
 
 Augmentation = Callable[[Sequence[str], int], list[str]]
 """Texts and a number that says which variant of them: other texts of the same meaning."""
+
+ORTHOGONALITY = 0.1
+"""Weight of AdaLoRA's penalty, the least that its authors tried; whatever else learns has no such penalty."""
 
 
 def centred(vectors: Tensor, mean: Tensor | None = None) -> Tensor:
@@ -71,6 +75,7 @@ class LanguageTower(nn.Module):
         super().__init__()
         self.encoder, self.texts, self.augment = encoder, texts, augment
         self.language = encoder.model
+        self.steps: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, items: Tensor) -> Tensor:
@@ -149,7 +154,7 @@ class BlockContrast(nn.Module):
         loss = multi_positive_loss(u, v, asked, temperature=self.temperature(), mask=given)
         if self.views:
             loss = loss + self.views * nt_xent_loss(embedding, self.tower(item), temperature=0.05)
-        return {"loss": loss}
+        return {"loss": loss + ORTHOGONALITY * orthogonality_penalty(self.tower)}
 
 
 class PairContrast(nn.Module):
@@ -202,7 +207,7 @@ class PairContrast(nn.Module):
             mask=lambda rows: self.known.mask(user[rows], targets),
             log_q=self.log_q[targets],
         )
-        return {"loss": loss}
+        return {"loss": loss + ORTHOGONALITY * orthogonality_penalty(self.tower)}
 
 
 def latest_titles(history: Sequence[int], titles: Sequence[str]) -> str:

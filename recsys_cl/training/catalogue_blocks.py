@@ -24,8 +24,9 @@ class CatalogueBlocks(Dataset[Key]):
     each event; a block of :math:`n` items encodes :math:`n` texts for all events on them, which for a popular
     catalogue are many more. Of each user's events in the block a random half is asked for, given the other half.
 
-    The warm items are shuffled and cut into blocks: every pass encodes every item once. A block is a uniform sample
-    of the catalogue, without regard to popularity, so that a softmax over it needs no logQ correction.
+    The warm items are shuffled and cut into blocks, anew in every pass; what does not fill a block waits for another
+    pass. A block is a uniform sample of the catalogue, without regard to popularity, so that a softmax over it needs no
+    logQ correction.
 
     Args:
         train: Training sequences; row ``u`` is user ``u``.

@@ -141,6 +141,7 @@ def pretrain(
     learn, held_out = (
         kind(tokenizer, some, max_length=max_length, seed=config.seed) for some in (texts, validation_texts)
     )
+    home = next(model.parameters()).device
     report = train(
         model,
         learn,
@@ -150,7 +151,7 @@ def pretrain(
         folder=folder,
         resume=resume,
     )
-    model.eval()
+    model.to(home).eval()
     return report
 
 

@@ -249,6 +249,13 @@ def test_continuation_log_likelihood_ignores_padding_even_where_it_is_not_finite
     assert float(value) == pytest.approx(math.log(0.75))
 
 
+def test_a_large_vocabulary_costs_no_precision():
+    logits = 5 * torch.randn(2, 3, 50_000, generator=torch.Generator().manual_seed(0))
+    ids, mask = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.ones(2, 3)
+    expected = logits.double().log_softmax(2).gather(2, ids[..., None])[..., 0].sum(1)
+    assert_close(continuation_log_likelihood(logits, ids, mask).double(), expected, atol=1e-5, rtol=0)
+
+
 def test_sampling_follows_the_probabilities():
     p = torch.tensor([0.1, 0.6, 0.3])
     u = (torch.arange(1000) + 0.5) / 1000

@@ -76,3 +76,30 @@ def test_people_with_one_item_cannot_be_asked_for_another() -> None:
 def test_a_block_of_one_is_refused(train: Sequences) -> None:
     with pytest.raises(InputError, match="block=1"):
         CatalogueBlocks(train, N_ITEMS, block=1)
+
+
+def test_every_pass_of_an_epoch_takes_every_warm_item_once_in_another_order(train: Sequences) -> None:
+    blocks = CatalogueBlocks(train, N_ITEMS, block=6, passes=3, seed=0)
+    items = [blocks.collate([(0, number)])["item"] for number in range(len(blocks))]
+    per_pass = len(blocks) // 3
+    passes = [torch.cat(items[start : start + per_pass]) for start in range(0, len(blocks), per_pass)]
+    assert len(passes) == 3
+    for one in passes:
+        assert sorted(one.tolist()) == sorted(set(train.items.tolist()))
+    assert len({tuple(one.tolist()) for one in passes}) == 3
+
+
+def test_the_same_block_of_another_pass_asks_for_another_half(train: Sequences) -> None:
+    blocks = CatalogueBlocks(train, N_ITEMS, block=24, passes=2, seed=0)
+    first, second = (blocks.collate([(0, number)]) for number in (0, 1))
+    assert torch.equal(first["item"], second["item"])
+    assert not torch.equal(first["asked"], second["asked"])
+
+
+def test_what_fills_no_block_waits_for_another_pass(train: Sequences) -> None:
+    blocks = CatalogueBlocks(train, N_ITEMS, block=10, passes=20, seed=0)
+    warm = set(train.items.tolist())
+    assert len(blocks) == 20 * (len(warm) // 10)
+    items = [blocks.collate([(0, number)])["item"].tolist() for number in range(len(blocks))]
+    assert {len(item) for item in items} == {10}
+    assert {one for item in items for one in item} == warm

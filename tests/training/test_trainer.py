@@ -8,17 +8,29 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import TrainerCallback
 
 from recsys_cl.data import PAD, Sequences, leave_one_out, synthetic
 from recsys_cl.errors import InputError
 from recsys_cl.objectives import KnownPositives
 from recsys_cl.recommenders import TwoTower
-from recsys_cl.training import EpochShuffle, NextItemExamples, newest_checkpoint
+from recsys_cl.training import (
+    EpochShuffle,
+    NextItemExamples,
+    TrainingConfig,
+    TrainingReport,
+    newest_checkpoint,
+    train,
+)
+from recsys_cl.training.examples import HistoryPairs
 
 SETTINGS = dict(  # noqa: C408
     model="", dim=16, length=10, epochs=8, batch_size=64, patience=1, dropout=0.3, id_dropout=0.2, event_dropout=0.3
@@ -220,6 +232,86 @@ class TestExamples:
     def test_nothing_to_train_on_is_an_error(self) -> None:
         with pytest.raises(InputError, match="no user has two training events"):
             NextItemExamples(Sequences.from_lists([[1], [2]]), 5, length=2)
+
+
+class TestHistoryPairs:
+    train = Sequences.from_lists([[0, 1, 2, 3], [4], [1, 4, 0]])
+
+    def test_all_pairs_are_the_next_item_examples(self) -> None:
+        keys = [(0, row) for row in range(5)]
+        pairs = HistoryPairs(self.train, 5, length=2).collate(keys)
+        examples = NextItemExamples(self.train, 5, length=2).collate(keys)
+        assert pairs.keys() == {"history", "target", "user"}
+        for name, tensor in pairs.items():
+            assert torch.equal(tensor, examples[name])
+
+    def test_a_sample_of_the_pairs_is_a_function_of_the_seed(self) -> None:
+        train = Sequences.from_lists([list(range(40))])
+        first, again, other = (HistoryPairs(train, 40, length=2, pairs=10, seed=seed) for seed in (0, 0, 1))
+        assert len(first) == 10
+        assert len(set(first.event)) == 10
+        assert first.event.tolist() == again.event.tolist() != other.event.tolist()
+        batch = first.collate([(3, row) for row in range(10)])
+        assert torch.equal(batch["target"], batch["history"][:, -1] + 1)
+
+    def test_more_pairs_than_there_are_means_all(self) -> None:
+        assert len(HistoryPairs(self.train, 5, length=2, pairs=100)) == 5
+
+
+class Downhill(nn.Module):
+    """A weight that each step moves by the learning rate: Adam's steps under a constant gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, number: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.weight + 0 * number.sum()}
+
+
+class Numbers(Dataset[tuple[int, int]]):
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, int]:
+        return key
+
+    def collate(self, keys: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
+        return {"number": torch.tensor(keys)}
+
+
+class Recorder(TrainerCallback):
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        self.rates.append(kwargs["optimizer"].param_groups[0]["lr"])
+
+
+def trained_downhill(metrics: list[float], **options: Any) -> tuple[Downhill, Recorder, TrainingReport]:
+    """One step an epoch, each with the validation metric that it is told."""
+    model, recorder, told = Downhill(), Recorder(), iter(metrics)
+    config = TrainingConfig(epochs=len(metrics), batch_size=10, learning_rate=0.1, weight_decay=0.0, **options)
+    report = train(model, Numbers(), validate=lambda: {"ndcg@10": next(told)}, config=config, callbacks=[recorder])
+    return model, recorder, report
+
+
+def test_a_linear_schedule_rises_and_falls_to_zero_and_a_constant_one_stays() -> None:
+    _, linear, _ = trained_downhill([0.1] * 6, warmup=2, schedule="linear", keep="last")
+    assert linear.rates == pytest.approx([0.0, 0.05, 0.1, 0.075, 0.05, 0.025])
+    _, constant, _ = trained_downhill([0.1] * 6, warmup=2, keep="last")
+    assert constant.rates == pytest.approx([0.0, 0.05, 0.1, 0.1, 0.1, 0.1])
+
+
+def test_keep_last_runs_all_epochs_and_keeps_the_last_whatever_validation_says() -> None:
+    falling = [0.5, 0.4, 0.3, 0.2, 0.1]
+    model, _, report = trained_downhill(falling, warmup=0, keep="last", patience=1)
+    assert report.epochs == 5
+    assert report.best == 0.5
+    assert float(model.weight.detach()) == pytest.approx(-0.5, abs=1e-3)
+    model, _, report = trained_downhill(falling, warmup=0, keep="best", patience=1)
+    assert report.epochs == 2
+    assert float(model.weight.detach()) == pytest.approx(-0.1, abs=1e-3)
 
 
 def test_epoch_shuffle_is_a_permutation_and_a_function_of_seed_and_epoch() -> None:
