@@ -1,6 +1,6 @@
 """Training throughput on pairs of texts, beside sentence-transformers on the same model, pairs and batches.
 
-    OMP_NUM_THREADS=1 python benchmarks/finetune_speed.py
+    python benchmarks/finetune_speed.py
 
 The result is book/results/finetune-speed.json.
 """
@@ -130,7 +130,7 @@ def main() -> None:
     write_result(
         "finetune-speed",
         {"setting": setting, "rows": rows, "ratio": ratios},
-        command="OMP_NUM_THREADS=1 python benchmarks/finetune_speed.py",
+        command="python benchmarks/finetune_speed.py",
         seconds=time.perf_counter() - started,
         folder=RESULTS,
     )

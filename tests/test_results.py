@@ -15,6 +15,7 @@ from recsys_cl.recommenders import MODELS, create
 from recsys_cl.results import comparison_table, ledger, read_result, search_table, user_item_table
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
+BENCHMARKS = RESULTS.parents[1] / "benchmarks"
 STORED = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
 COMPARISONS = [name for name, run in STORED.items() if "runs" in run["result"]]
 
@@ -30,7 +31,8 @@ def data() -> Interactions:
 def test_every_run_says_where_it_comes_from() -> None:
     assert {"search", "compare-leave-one-out", "compare-cold-items", "compare-leave-last-n"} <= set(STORED)
     for name, run in STORED.items():
-        assert run["command"] == f"python benchmarks/{'losses.py' if name == 'losses' else f'run.py {name}'}"
+        own = f"{name.replace('-', '_')}.py"
+        assert run["command"] == f"python benchmarks/{own if (BENCHMARKS / own).is_file() else f'run.py {name}'}"
         assert {"versions", "device", "threads", "commit", "date", "seconds"} <= set(run)
         assert run["seconds"] < 3600
     assert len(ledger(RESULTS)) == len(STORED)
@@ -118,6 +120,33 @@ def test_every_model_had_the_same_budget_and_the_best_trial_became_the_default()
         for field, value in best.items():
             assert getattr(default, field) == value, (model, field)
     assert set(search_table(STORED["search"]).index) <= set(MODELS)
+
+
+def test_fine_tuning_was_chosen_by_validation_from_equal_budgets() -> None:
+    search, table = STORED["fine-tune-search"]["result"]["models"], STORED["fine-tune"]["result"]
+    assert len({len(entry["trials"]) for entry in search.values()}) == 1
+    for model, entry in search.items():
+        for trial in entry["trials"]:
+            assert trial["validation"] == pytest.approx(np.mean(trial["validations"]))
+            assert trial["validations"] == [curve[-1] for curve in trial["curves"]]
+        best = max(entry["trials"], key=lambda trial: trial["validation"])
+        assert table["settings"][model] == best["settings"]
+        fits = [fit for fit in table["fits"] if fit["model"] == model]
+        assert [fit["draw"] for fit in fits] == list(range(table["protocol"]["draws"]))
+        assert all(fit["settings"] == best["settings"] for fit in fits)
+
+
+def test_adapters_train_few_parameters() -> None:
+    for fit in STORED["fine-tune"]["result"]["fits"]:
+        trained, total = fit["parameters"]
+        if fit["model"] in {"lora", "adalora", "ia3", "prefix"}:
+            assert trained <= 0.025 * total, fit["model"]
+        if fit["model"] == "full":
+            assert trained == total
+
+
+def test_encoding_and_training_keep_up_with_sentence_transformers() -> None:
+    assert all(ratio >= 1 for ratio in STORED["finetune-speed"]["result"]["ratio"].values())
 
 
 def test_missing_run_is_named(tmp_path: Path) -> None:
