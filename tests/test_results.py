@@ -134,6 +134,9 @@ def test_fine_tuning_was_chosen_by_validation_from_equal_budgets() -> None:
         fits = [fit for fit in table["fits"] if fit["model"] == model]
         assert [fit["draw"] for fit in fits] == list(range(table["protocol"]["draws"]))
         assert all(fit["settings"] == best["settings"] for fit in fits)
+    for model, default in {"lora": create("minilm-tuned"), "projection": create("minilm-projection")}.items():
+        for field, value in table["settings"][model].items():
+            assert field == "precision" or getattr(default, field) == value, (model, field)
 
 
 def test_adapters_train_few_parameters() -> None:

@@ -28,6 +28,9 @@ from recsys_cl.errors import InputError
 
 AdapterKind = Literal["lora", "adalora", "ia3", "prefix"]
 
+PREFIX_SCALE = 0.02
+"""Standard deviation of a new prefix: unlike each other, but small beside a text's own keys and values."""
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -112,7 +115,11 @@ def adapt(module: nn.Module, adapter: Adapter) -> peft.PeftModel:
         if adapter.kind == "prefix" and getattr(module, "is_gradient_checkpointing", False):
             raise InputError("a prefix does not work with gradient checkpointing: switch one of them off")
         torch.manual_seed(adapter.seed)
-        return peft.get_peft_model(module, _configuration(module, adapter))
+        adapted = peft.get_peft_model(module, _configuration(module, adapter))
+    if adapter.kind == "prefix":
+        for weight in filter(lambda weight: weight.requires_grad, adapted.parameters()):
+            weight.data.mul_(PREFIX_SCALE)
+    return adapted
 
 
 def merge(module: nn.Module) -> nn.Module:

@@ -59,8 +59,8 @@ class LanguageModel:
 
     Example:
         >>> smollm2 = LanguageModel("smollm2")  # doctest: +SKIP
-        >>> smollm2.generate([smollm2.chat("Name a film about toys.")])[0].text  # doctest: +SKIP
-        'Toy Story (1995).'
+        >>> smollm2.log_likelihood("The capital of France is", [" Paris", " Berlin"])[0].argmax()  # doctest: +SKIP
+        tensor(0)
     """
 
     def __init__(

@@ -45,7 +45,7 @@ MODELS: Mapping[str, Callable[..., Recommender]] = {
     ),
     "user-item": UserItem,
     "minilm-tuned": FineTuned,
-    "minilm-projection": partial(FineTuned, method="projection", residual=0.0, learning_rate=3e-4),
+    "minilm-projection": partial(FineTuned, method="projection", residual=0.0, learning_rate=3e-4, passes=6),
 }
 """Name to a factory that takes hyperparameters as keywords."""
 

@@ -100,7 +100,7 @@ class FineTuned(TrainedRecommender):
     epochs: int = 2
     passes: int = 3
     pairs: int = 0
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     warmup: int = 10
     weight_decay: float = 0.01
     patience: int = 1

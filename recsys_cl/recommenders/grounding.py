@@ -33,8 +33,8 @@ def grounding(text: str, titles: Collection[str], catalogue: Collection[str]) ->
 
     A title is named where its words stand one after the other, written as a title: a word that the title capitalises is
     capitalised in the text. Accents and punctuation do not count, and what the title has in brackets may be missing.
-    The longest title wins ("Batman Forever" does not name "Batman"). One word may be no title at all: at the beginning
-    of a sentence it counts only in quotation marks. A title that is not in the catalogue cannot be found.
+    The longest title wins ("Batman Forever" does not name "Batman"). One word may be no title at all: in small letters
+    or at the beginning of a sentence it counts only in quotation marks. A title outside the catalogue cannot be found.
 
     Args:
         text: What a model wrote.
@@ -99,7 +99,10 @@ def _written_as_title(text: str, words: list[re.Match[str]], title: str) -> bool
     capitals = {_key(word) for word in WORD.findall(title) if word[0].isupper()}
     if any(_key(word.group()) in capitals and not word.group()[0].isupper() for word in words):
         return False
-    before = text[: words[0].start()]
-    starts_sentence = not before.strip(f"{QUOTES} \n") or SENTENCE_END.search(before) is not None
-    quoted = before[-1:] in QUOTES and before != "" and text[words[-1].end() :][:1] in QUOTES
-    return len(words) > 1 or quoted or not starts_sentence
+    if len(words) > 1:
+        return True
+    before, after = text[: words[0].start()], text[words[0].end() :]
+    if before[-1:] in QUOTES and after[:1] in QUOTES and before and after:
+        return True
+    starts_sentence = not before.strip(f"{QUOTES} \n") or SENTENCE_END.search(before)
+    return not starts_sentence and not words[0].group()[0].islower()

@@ -101,6 +101,8 @@ def test_merging_keeps_the_function_and_leaves_a_plain_model(name, adapter):
 @pytest.mark.parametrize("name", ["bert", "llama"])
 def test_a_prefix_reaches_every_token_whatever_the_padding(name):
     module = adapt(model(name), Adapter("prefix", rank=3)).eval()
+    learned = module.prompt_encoder["default"].embedding.weight
+    assert learned.std() < 0.03
     both = hidden(module)
     assert_close(both[1, :2], hidden(module, IDS[1:, :2], MASK[1:, :2])[0], atol=1e-5, rtol=1e-5)
     assert ((both - hidden(model(name))).abs()[MASK.bool()].amax(-1) > 1e-3).all()

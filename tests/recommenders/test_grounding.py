@@ -18,6 +18,7 @@ CATALOGUE = [
     "Les Misérables",
     "187",
     "That Thing You Do!",
+    "unknown",
 ]
 
 
@@ -40,6 +41,8 @@ CATALOGUE = [
         ("the musical Les Miserables", ["Les Misérables"]),
         ("that thing you do", []),
         ("Batman Forever and Batman and Batman", ["Batman Forever", "Batman"]),
+        ("Into the unknown.", []),
+        ("The film 'unknown'.", ["unknown"]),
         ("", []),
     ],
 )
