@@ -35,6 +35,7 @@ from recsys_cl.recommenders.prompted import (
 )
 
 USERS, CANDIDATES, LAST, ORDERS = 200, 20, 20, 5
+SPOT = 2  # users whose scores are stored, to be computed again by a test
 RIVALS = ("random", "popularity", "tfidf", "minilm", "ease-recency")
 METRICS = ("ndcg@10", "hr@1", "mrr@20")
 CONFIG = {
@@ -83,11 +84,11 @@ def ranked(scores: dict[str, torch.Tensor], candidates: np.ndarray, queries: Que
     return {"rows": rows, "against": against, "tests": tests}
 
 
-def rivals(candidates: np.ndarray, queries: Queries) -> dict[str, torch.Tensor]:
+def rivals(candidates: np.ndarray, queries: Queries, names: tuple[str, ...] = RIVALS) -> dict[str, torch.Tensor]:
     """Scores of models that need no prompt, ``(users, candidates)`` each."""
     split = leave_one_out_split()
     return {
-        name: create(name).fit(split).score(queries.history).gather(1, torch.from_numpy(candidates)) for name in RIVALS
+        name: create(name).fit(split).score(queries.history).gather(1, torch.from_numpy(candidates)) for name in names
     }
 
 
@@ -95,7 +96,7 @@ def llm_ranker(partial: Path) -> dict[str, Any]:
     """Twenty candidates ranked by the likelihood of their titles and by the letter that the model answers."""
     queries = questions()
     histories, titles = histories_of(queries), titles_of(leave_one_out_split().data)
-    result: dict[str, Any] = {"config": CONFIG, "tables": {}, "places": {}}
+    result: dict[str, Any] = {"config": CONFIG, "tables": {}, "places": {}, "spot": {}}
     for sampling, weights in samplings().items():
         candidates = sample_candidates(queries, weights, n=CANDIDATES, seed=SEED)
         named = [[titles[item] for item in row] for row in candidates]
@@ -111,7 +112,14 @@ def llm_ranker(partial: Path) -> dict[str, Any]:
         scores |= {"smollm2 list, one order": answer[:, 0], f"smollm2 list, {ORDERS} orders": answer.mean(1)}
         result["tables"][sampling] = ranked(scores, candidates, queries, "popularity")
         result["places"][sampling] = by_place(log_prob, places, candidates, queries)
-    result["seconds"] = float(np.mean(answers["seconds"]))
+        result["spot"][sampling] = {
+            "users": queries.user[:SPOT].tolist(),
+            "candidates": candidates[:SPOT].tolist(),
+            "total": answers["total"][:SPOT],
+            "first order": log_prob[:SPOT, 0].tolist(),
+        }
+    ways = ("likelihood of the candidates", "one list of them")
+    result["seconds"] = dict(zip(ways, np.mean(answers["seconds"], axis=0).tolist(), strict=True))
     result["precision"] = precision_check(queries, histories)
     return result
 
@@ -215,7 +223,7 @@ def llm_profiles(partial: Path) -> dict[str, Any]:
     for sampling, weights in samplings().items():
         candidates = sample_candidates(queries, weights, n=CANDIDATES, seed=SEED)
         scores = {name: (item_vectors[candidates] @ user[:, :, None])[..., 0] for name, user in vectors.items()}
-        scores |= {name: score for name, score in rivals(candidates, queries).items() if name in {"popularity"}}
+        scores |= rivals(candidates, queries, ("random", "popularity"))
         tables[sampling] = ranked(scores, candidates, queries, "mean of the items")
     seen = {
         "in one of the films": [set().union(*(genres[item] for item in row)) for row in items],

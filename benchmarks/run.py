@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fine_tuning
+import llm
 import numpy as np
 from parts import kept
 
@@ -175,16 +176,20 @@ WARM = ["popularity", "item-knn", "ease", "ease-recency", "ials", "tfidf", "mini
 TEXTS = ["minilm-raw", "ridge", "two-tower-text", "two-tower-cold"]
 TOWERS = ["two-tower-id", "two-tower-id:user_tower=mean,length=1000", "two-tower-id:user_tower=mlp,length=1000"]
 
-RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "search": search,
-    "compare-leave-one-out": comparison("leave-one-out", models=["random", *WARM, *TEXTS], seeds=3, draws=5),
-    # n as in the search: with a larger n, events that chose hyperparameters would come back as test events
-    "compare-leave-last-n": comparison("leave-last-n", n=5, models=WARM, seeds=3, draws=3),
-    "compare-temporal": comparison("temporal", models=WARM, seeds=3, draws=3),
-    "compare-cold-items": comparison("cold-items", models=["random", *WARM, *TEXTS], seeds=5, draws=5),
-    "user-towers": comparison("leave-one-out", models=TOWERS, seeds=3, draws=3),
-    "user-item": user_item,
-} | fine_tuning.RUNS
+RUNS: dict[str, Callable[[Path], dict[str, Any]]] = (
+    {
+        "search": search,
+        "compare-leave-one-out": comparison("leave-one-out", models=["random", *WARM, *TEXTS], seeds=3, draws=5),
+        # n as in the search: with a larger n, events that chose hyperparameters would come back as test events
+        "compare-leave-last-n": comparison("leave-last-n", n=5, models=WARM, seeds=3, draws=3),
+        "compare-temporal": comparison("temporal", models=WARM, seeds=3, draws=3),
+        "compare-cold-items": comparison("cold-items", models=["random", *WARM, *TEXTS], seeds=5, draws=5),
+        "user-towers": comparison("leave-one-out", models=TOWERS, seeds=3, draws=3),
+        "user-item": user_item,
+    }
+    | llm.RUNS
+    | fine_tuning.RUNS
+)
 
 
 def main() -> None:

@@ -119,6 +119,7 @@ def adapt(module: nn.Module, adapter: Adapter) -> peft.PeftModel:
     if adapter.kind == "prefix":
         for weight in filter(lambda weight: weight.requires_grad, adapted.parameters()):
             weight.data.mul_(PREFIX_SCALE)
+        del adapted.word_embeddings  # a second name of the base's, which a prefix never reads: no checkpoint takes two
     return adapted
 
 
@@ -222,9 +223,14 @@ def _rank_allocating(module: nn.Module) -> Iterator[peft.AdaLoraModel]:
 
 @contextmanager
 def without_known_warnings() -> Iterator[None]:
-    """Transformers announces new names for gradient checkpointing, of which peft and its own 5.0 do not know."""
+    """Leave out warnings that no caller can do anything about.
+
+    Transformers announces new names for gradient checkpointing, of which peft and its own 5.0 do not know; peft looks
+    for the ranks of a saved AdaLoRA under names that are not theirs, before it finds them.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*rank_pattern keys did not match", category=RuntimeWarning)
         yield
 
 

@@ -121,6 +121,7 @@ class Recommender(ABC):
         if unknown:
             raise InputError(f"{str(folder)!r} has the hyperparameter {unknown[0]!r}, unknown to version {__version__}")
         recommender = cls(**config["hyperparameters"])
+        recommender._load_parts(folder)
         try:
             recommender.items = Dataset(pq.read_table(folder / "items.parquet"))
         except (OSError, ValueError) as error:
@@ -133,6 +134,9 @@ class Recommender(ABC):
                 f"{str(folder / 'state.safetensors')!r} is damaged or of another model ({_line(error)}); train again"
             ) from error
         return recommender
+
+    def _load_parts(self, folder: Path) -> None:  # noqa: B027 - most have none
+        """Read what :meth:`save` of a subclass wrote beside the state."""
 
 
 def read_config(folder: Path) -> dict:

@@ -170,12 +170,9 @@ class FineTuned(TrainedRecommender):
         super().save(folder)
         self.encoder.save(Path(folder) / "encoder")
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        model = super().load(folder)
-        model.encoder = LanguageEncoder(Path(folder) / "encoder")
-        return model
+    def _load_parts(self, folder: Path) -> None:
+        """Read the language model."""
+        self.encoder = LanguageEncoder(folder / "encoder")
 
     def _open(self, steps: int) -> LanguageEncoder:
         """The language model, with a fresh adapter where one is asked for."""

@@ -22,16 +22,18 @@ class MaskedLanguageModel(nn.Module):
 
     Args:
         transformer: Maps token ids to ``last_hidden_state`` and has input embeddings :math:`E`; trained in place.
+        share: Chance of a token to be hidden in training. Small models and short trainings learn faster from more.
 
     References:
-        Devlin et al. (2019), BERT, NAACL.
+        Devlin et al. (2019), BERT, NAACL;
+        Wettig et al. (2023), Should You Mask 15% in Masked Language Modeling?, EACL.
 
     See: chapter 1.
     """
 
-    def __init__(self, transformer: nn.Module) -> None:
+    def __init__(self, transformer: nn.Module, *, share: float = 0.15) -> None:
         super().__init__()
-        self.transformer = transformer
+        self.transformer, self.share = transformer, share
         vocabulary, dim = input_embeddings(transformer).shape
         self.dense = nn.Linear(dim, dim)
         nn.init.eye_(self.dense.weight)  # a start close to the hidden state itself

@@ -72,9 +72,21 @@ class TextExamples(Dataset[Key], ABC):
 
 
 class MaskedExamples(TextExamples):
-    """Texts with hidden tokens; each epoch hides others."""
+    """Texts with hidden tokens; each epoch hides others.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer with a mask token.
+        texts: Any number of texts.
+        max_length: Longer ones are cut after this many tokens.
+        seed: Seed of what is hidden.
+        share: Chance of a token to be hidden.
+    """
 
     rounds = 4  # one masking hides too few tokens to tell epochs apart
+
+    def __init__(self, tokenizer: Any, texts: Sequence[str], *, max_length: int, seed: int, share: float) -> None:
+        super().__init__(tokenizer, texts, max_length=max_length, seed=seed)
+        self.share = share
 
     def task(
         self, ids: Tensor, real: Tensor, special: Tensor, epoch: np.ndarray, example: np.ndarray
@@ -88,6 +100,7 @@ class MaskedExamples(TextExamples):
             example=example,
             epoch=epoch,
             seed=self.seed,
+            share=self.share,
         )
 
 
@@ -137,9 +150,8 @@ def pretrain(
     See: chapter 1; chapter 6 uses it.
     """
     _check(model, tokenizer, {"texts": texts, "validation_texts": validation_texts})
-    kind = MaskedExamples if isinstance(model, MaskedLanguageModel) else CausalExamples
     learn, held_out = (
-        kind(tokenizer, some, max_length=max_length, seed=config.seed) for some in (texts, validation_texts)
+        _examples(model, tokenizer, some, max_length=max_length, seed=config.seed) for some in (texts, validation_texts)
     )
     home = next(model.parameters()).device
     report = train(
@@ -147,12 +159,25 @@ def pretrain(
         learn,
         validate=lambda: log_likelihood(model, held_out, batch_size=config.batch_size),
         config=replace(config, metric=METRIC),
-        settings={"max_length": max_length, "texts": len(learn)},
+        settings={"max_length": max_length, "texts": len(learn), "share": getattr(model, "share", None)},
         folder=folder,
         resume=resume,
     )
     model.to(home).eval()
     return report
+
+
+def _examples(
+    model: MaskedLanguageModel | CausalLanguageModel,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    seed: int,
+) -> TextExamples:
+    if isinstance(model, MaskedLanguageModel):
+        return MaskedExamples(tokenizer, texts, max_length=max_length, seed=seed, share=model.share)
+    return CausalExamples(tokenizer, texts, max_length=max_length, seed=seed)
 
 
 @torch.inference_mode()

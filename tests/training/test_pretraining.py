@@ -1,6 +1,7 @@
 """Pre-training lowers the loss of unseen texts, resumes exactly, and refuses what it cannot train on."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ SIZE = {
 }
 TEXTS = [f"the {SUBJECTS[row % 4]} {VERBS[row % 4]} {('well', 'often', 'now')[row % 3]}" for row in range(240)]
 HELD_OUT = [f"the {subject} {verb} here" for subject, verb in zip(SUBJECTS, VERBS, strict=True)]
+KEYS = [(0, row) for row in range(len(TEXTS))]
 CONFIG = TrainingConfig(epochs=6, batch_size=16, learning_rate=3e-3, warmup=5, seed=0)
 
 
@@ -75,7 +77,9 @@ def test_causal_head_is_that_of_a_tied_llama() -> None:
 
 def test_batches_predict_real_tokens_only(tokenizer: PreTrainedTokenizerFast) -> None:
     texts = ["the cat eats well", "the dog"]
-    hidden = MaskedExamples(tokenizer, texts, max_length=16, seed=0).collate([(epoch, 1) for epoch in range(64)])
+    hidden = MaskedExamples(tokenizer, texts, max_length=16, seed=0, share=0.15).collate(
+        [(epoch, 1) for epoch in range(64)]
+    )
     assert (hidden["labels"][:, [0, 3]] == IGNORED).all()  # [CLS] and [SEP]
     assert (hidden["labels"][:, 1:3] != IGNORED).any(dim=0).all()
     following = CausalExamples(tokenizer, texts, max_length=16, seed=0).collate([(0, 0), (0, 1)])
@@ -84,11 +88,28 @@ def test_batches_predict_real_tokens_only(tokenizer: PreTrainedTokenizerFast) ->
     assert following["attention_mask"].sum(dim=1).tolist() == [6, 4]
 
 
+def test_the_share_is_that_of_the_model(tokenizer: PreTrainedTokenizerFast, tmp_path) -> None:
+    few, many = (
+        (MaskedExamples(tokenizer, TEXTS, max_length=16, seed=0, share=share).collate(KEYS)["labels"] != IGNORED).sum()
+        for share in (0.15, 0.6)
+    )
+    assert many > 3 * few
+    config = replace(CONFIG, epochs=1)
+    model = masked()
+    model.share = 0.4
+    pretrain(model, tokenizer, TEXTS, validation_texts=HELD_OUT, config=config, folder=tmp_path)
+    model.share = 0.15
+    with pytest.raises(InputError, match=r"share=0\.4, not 0\.15"):
+        pretrain(model, tokenizer, TEXTS, validation_texts=HELD_OUT, config=config, folder=tmp_path, resume=True)
+
+
 @pytest.mark.parametrize("make", [masked, causal])
 def test_training_predicts_held_out_texts_better(make, tokenizer: PreTrainedTokenizerFast) -> None:
     model = make()
-    kind = MaskedExamples if isinstance(model, MaskedLanguageModel) else CausalExamples
-    held_out = kind(tokenizer, HELD_OUT, max_length=16, seed=0)
+    if isinstance(model, MaskedLanguageModel):
+        held_out = MaskedExamples(tokenizer, HELD_OUT, max_length=16, seed=0, share=model.share)
+    else:
+        held_out = CausalExamples(tokenizer, HELD_OUT, max_length=16, seed=0)
     model.eval()
     before = log_likelihood(model, held_out)
     report = pretrain(model, tokenizer, TEXTS, validation_texts=HELD_OUT, config=CONFIG)
@@ -100,7 +121,7 @@ def test_training_predicts_held_out_texts_better(make, tokenizer: PreTrainedToke
 
 def test_validation_does_not_depend_on_the_batch_size(tokenizer: PreTrainedTokenizerFast) -> None:
     model = masked().eval()
-    examples = MaskedExamples(tokenizer, HELD_OUT, max_length=16, seed=0)
+    examples = MaskedExamples(tokenizer, HELD_OUT, max_length=16, seed=0, share=0.15)
     small, large = (log_likelihood(model, examples, batch_size=size) for size in (3, 100))
     assert small == pytest.approx(large)
 
