@@ -170,13 +170,16 @@ def remedies(partial: Path) -> dict[str, Any]:
         base,
         evaluate(Ensemble([member(base, seed) for seed in (0, 10, 20)]), split.test),
     )
-    rows = []
-    for remedy, (settings, one) in found.items():
-        test = paired_test(one.metrics["ndcg@10"], plain.metrics["ndcg@10"], one.user)
-        rows.append({"remedy": remedy, "settings": settings, "ndcg@10": one.mean()} | vars(test))
-    corrected = holm(np.array([row["p_value"] for row in rows])).tolist()
-    rows = [row | {"p_value": p_value} for row, p_value in zip(rows, corrected, strict=True)]
-    return {"draw": REMEDY_DRAW, "plain": {"settings": base, "ndcg@10": plain.mean()}, "rows": rows}
+    tests = {
+        remedy: paired_test(one.metrics["ndcg@10"], plain.metrics["ndcg@10"], one.user)
+        for remedy, (_, one) in found.items()
+    }
+    corrected = holm(np.array([test.p_value for test in tests.values()])).tolist()
+    rows = [{"remedy": "none", "settings": base, "ndcg": [plain.mean()]}]
+    for (remedy, (settings, one)), p_value in zip(found.items(), corrected, strict=True):
+        test = vars(tests[remedy]) | {"p_value": p_value}
+        rows.append({"remedy": remedy, "settings": settings, "ndcg": [one.mean()]} | test)
+    return {"draws": [REMEDY_DRAW], "rows": rows}
 
 
 def member(settings: Settings, seed: int) -> FineTuned:
