@@ -150,6 +150,10 @@ def test_adapters_train_few_parameters() -> None:
 
 def test_encoding_and_training_keep_up_with_sentence_transformers() -> None:
     assert all(ratio >= 1 for ratio in STORED["finetune-speed"]["result"]["ratio"].values())
+    for case, least in (("items", 1.0), ("histories", 1.3)):
+        rows = STORED["encode"]["result"]["cases"][case]["rows"]
+        assert min(row["least cosine"] for row in rows) >= 0.9999
+        assert next(row["speed"] for row in rows if row["contender"].startswith("recsys_cl")) >= least
 
 
 def test_missing_run_is_named(tmp_path: Path) -> None:

