@@ -37,7 +37,7 @@ Encode = Callable[[list[str]], Tensor]
 
 MAX_LENGTH = 256
 HISTORIES, TITLES = 400, 40
-ROUNDS = 5
+ROUNDS = 3
 
 
 def histories(data: Interactions) -> list[str]:
