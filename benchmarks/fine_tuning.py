@@ -170,7 +170,7 @@ def remedies(partial: Path) -> dict[str, Any]:
         evaluate(Ensemble([member(base, seed) for seed in (0, 10, 20)]), split.test),
     )
     domain = base | {"model": str(domain_model(data.texts))}
-    found["masked pre-training first"] = domain, tested(domain, REMEDY_DRAW, seed=REMEDY_DRAW)
+    found["masked pre-training first"] = base, tested(domain, REMEDY_DRAW, seed=REMEDY_DRAW)
     tests = {
         remedy: paired_test(one.metrics["ndcg@10"], plain.metrics["ndcg@10"], one.user)
         for remedy, (_, one) in found.items()
