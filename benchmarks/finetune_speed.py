@@ -28,7 +28,7 @@ from recsys_cl.training.examples import HistoryPairs
 from recsys_cl.training.trainer import TrainingConfig, train
 
 RESULTS = Path(__file__).parent.parent / "book" / "results"
-BATCH, STEPS, ROUNDS, TOKENS, TITLES = 64, 12, 3, 32, 4
+BATCH, STEPS, ROUNDS, TOKENS, TITLES = 64, 7, 2, 32, 4
 
 
 class Stopwatch(TrainerCallback):

@@ -96,7 +96,8 @@ def llm_ranker(partial: Path) -> dict[str, Any]:
     """Twenty candidates ranked by the likelihood of their titles and by the letter that the model answers."""
     queries = questions()
     histories, titles = histories_of(queries), titles_of(leave_one_out_split().data)
-    result: dict[str, Any] = {"config": CONFIG, "tables": {}, "places": {}, "spot": {}}
+    parts = ("tables", "places", "correlation with popularity", "spot")
+    result: dict[str, Any] = {"config": CONFIG} | {part: {} for part in parts}
     for sampling, weights in samplings().items():
         candidates = sample_candidates(queries, weights, n=CANDIDATES, seed=SEED)
         named = [[titles[item] for item in row] for row in candidates]
@@ -112,6 +113,13 @@ def llm_ranker(partial: Path) -> dict[str, Any]:
         scores |= {"smollm2 list, one order": answer[:, 0], f"smollm2 list, {ORDERS} orders": answer.mean(1)}
         result["tables"][sampling] = ranked(scores, candidates, queries, "popularity")
         result["places"][sampling] = by_place(log_prob, places, candidates, queries)
+        result["correlation with popularity"][sampling] = {
+            name: mean_with_interval(
+                [spearmanr(*pair).statistic for pair in zip(score, scores["popularity"], strict=True)]
+            )
+            for name, score in scores.items()
+            if name.startswith("smollm2")
+        }
         result["spot"][sampling] = {
             "users": queries.user[:SPOT].tolist(),
             "candidates": candidates[:SPOT].tolist(),
