@@ -32,5 +32,5 @@ class Ensemble:
         self.models = list(models)
 
     def score(self, histories: Sequences) -> Tensor:
-        """``(batch, n_items)``"""
+        """The mean of the models' scores, ``(batch, n_items)``."""
         return torch.stack([model.score(histories) for model in self.models]).mean(0)  # (B, N)

@@ -39,8 +39,8 @@ def multi_positive_loss(
         The loss in nats.
 
     Raises:
-        InputError: If shapes do not fit, a row has no positive, a positive is masked, the temperature is not above 0, or
-            a vector is not finite.
+        InputError: If shapes do not fit, a row has no positive, a positive is masked, the temperature is not above 0,
+            or a vector is not finite.
 
     References:
         Khosla et al. (2020), equation 2, https://arxiv.org/abs/2004.11362; Liang et al. (2018),
