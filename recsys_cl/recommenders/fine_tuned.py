@@ -17,6 +17,7 @@ from transformers import set_seed
 from recsys_cl.data import Sequences, Split
 from recsys_cl.data.augment import drop_fragments, replace_words
 from recsys_cl.encoders.adapters import Adapter, AdapterKind, RankAllocation, parameter_counts
+from recsys_cl.encoders.geometry import centre
 from recsys_cl.encoders.language import LanguageEncoder
 from recsys_cl.encoders.pooling import Pooling
 from recsys_cl.encoders.synonyms import nearest_words
@@ -31,7 +32,6 @@ from recsys_cl.recommenders.text_towers import (
     PairContrast,
     ProjectedTower,
     beside,
-    centred,
     latest_titles,
 )
 from recsys_cl.recommenders.trained import TrainedRecommender
@@ -74,7 +74,6 @@ class FineTuned(TrainedRecommender):
         learning_rate: Peak learning rate.
         warmup: Steps over which it rises.
         weight_decay: Decoupled weight decay.
-        patience: Not used: training runs for all epochs.
         seed: Seed of adapter, order, dropout and augmentations.
 
     See: chapter 6.
@@ -103,7 +102,6 @@ class FineTuned(TrainedRecommender):
     learning_rate: float = 1e-3
     warmup: int = 10
     weight_decay: float = 0.01
-    patience: int = 1
     seed: int = 0
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
@@ -254,8 +252,8 @@ class FineTuned(TrainedRecommender):
         return embeddings @ self.state["project"].T if "project" in self.state else embeddings  # (n, d)
 
     def _vectors(self, embeddings: Tensor, texts: Sequence[str]) -> Tensor:
-        vectors = centred(embeddings, self.state["mean"])  # (n, d)
+        vectors = centre(embeddings, self.state["mean"])  # (n, d)
         if not self._beside:
             return vectors
-        original = centred(self._untouched.encode(texts), self.state["original_mean"])  # (n, d)
+        original = centre(self._untouched.encode(texts), self.state["original_mean"])  # (n, d)
         return beside(vectors, original, self.residual)  # (n, 2d)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recsys_cl.data import PAD
 from recsys_cl.encoders.adapters import orthogonality_penalty
+from recsys_cl.encoders.geometry import centre
 from recsys_cl.encoders.language import LanguageEncoder
 from recsys_cl.objectives import LearnedTemperature, info_nce_loss, multi_positive_loss, nt_xent_loss
 from recsys_cl.objectives.known import KnownPositives
@@ -37,7 +38,7 @@ def centred(vectors: Tensor, mean: Tensor | None = None) -> Tensor:
     >>> centred(torch.tensor([[3.0, 1.0], [1.0, 1.0]])).tolist()
     [[1.0, 0.0], [-1.0, 0.0]]
     """
-    return F.normalize(vectors - (vectors.mean(0) if mean is None else mean), dim=1)  # (n, d)
+    return centre(vectors, vectors.mean(0) if mean is None else mean)  # (n, d)
 
 
 def beside(tuned: Tensor, original: Tensor, weight: float) -> Tensor:

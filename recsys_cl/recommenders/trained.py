@@ -31,7 +31,6 @@ class TrainedRecommender(Recommender):
     batch_size: int
     learning_rate: float
     weight_decay: float
-    patience: int
     seed: int
     report: TrainingReport
 
@@ -57,11 +56,11 @@ class TrainedRecommender(Recommender):
         metric: str = "ndcg@10",
         callbacks: Sequence[TrainerCallback] = (),
         batch_size: int | None = None,
-        **schedule: Any,
+        **settings: Any,
     ) -> None:
         """Train the network by this recommender's settings, and leave it on the CPU, ready to score.
 
-        ``schedule`` are further fields of :class:`~recsys_cl.training.trainer.TrainingConfig`.
+        ``settings`` are further fields of :class:`~recsys_cl.training.trainer.TrainingConfig`.
         """
         assert is_dataclass(self)
         self.report = train(
@@ -73,10 +72,9 @@ class TrainedRecommender(Recommender):
                 batch_size=batch_size or self.batch_size,
                 learning_rate=self.learning_rate,
                 weight_decay=self.weight_decay,
-                patience=self.patience,
                 seed=self.seed,
                 metric=metric,
-                **schedule,
+                **settings,
             ),
             settings={**asdict(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
             folder=folder,

@@ -202,6 +202,7 @@ class TwoTower(TrainedRecommender):
             lambda: {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10")},
             folder=folder,
             resume=resume,
+            patience=self.patience,
         )
         weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         self.state = {**weights, "text_mean": mean}

@@ -226,6 +226,7 @@ class UserItem(TrainedRecommender):
             lambda: self._validate(split),
             folder=folder,
             resume=resume,
+            patience=self.patience,
             metric="negative rmse" if self.objective == "rating" else "ndcg@10",
         )
         self.state = self.network.state_dict()
