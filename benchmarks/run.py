@@ -16,6 +16,7 @@ from typing import Any
 import fine_tuning
 import llm
 import numpy as np
+import sequences
 from parts import kept
 
 from recsys_cl import workflow
@@ -189,6 +190,7 @@ RUNS: dict[str, Callable[[Path], dict[str, Any]]] = (
     }
     | llm.RUNS
     | fine_tuning.RUNS
+    | sequences.RUNS
 )
 
 

@@ -4,7 +4,15 @@ from recsys_cl.data.files import load_files
 from recsys_cl.data.interactions import EVENT_WEIGHTS, Interactions
 from recsys_cl.data.movielens import load_movielens
 from recsys_cl.data.sequences import PAD, Sequences
-from recsys_cl.data.splits import Queries, Split, cold_item_split, leave_last_n, leave_one_out, temporal_split
+from recsys_cl.data.splits import (
+    Queries,
+    Split,
+    cold_item_split,
+    leave_last_n,
+    leave_one_out,
+    temporal_split,
+    validated_on_warm_items,
+)
 from recsys_cl.data.synthetic import synthetic
 from recsys_cl.data.text import history_text, item_texts
 
@@ -24,4 +32,5 @@ __all__ = [
     "load_movielens",
     "synthetic",
     "temporal_split",
+    "validated_on_warm_items",
 ]

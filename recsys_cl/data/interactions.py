@@ -26,6 +26,13 @@ EVENT_WEIGHTS: Mapping[str, float] = {
 
 MAX_LEVELS = 64
 
+UNITS: Mapping[str, float] = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+"""In how many parts of a second times are counted."""
+
+YEAR_2100 = 4_102_444_800
+BEYOND_SECONDS = 1e11
+"""A number above it is no time in seconds (the year 5138), but one in milliseconds since March 1973; and so on."""
+
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
@@ -75,8 +82,9 @@ class Interactions:
         appearance where there is no such table: renaming ids changes no result.
 
         Args:
-            events: Columns ``user_id``, ``item_id``, ``timestamp`` (seconds, or anything that pandas reads
-                as a date), and optionally ``rating`` and ``event``.
+            events: Columns ``user_id``, ``item_id``, ``timestamp`` (seconds; milliseconds and smaller units, which
+                their size gives away; or anything that pandas reads as a date), and optionally ``rating`` and
+                ``event``. The rows may come in any order.
             items: Columns ``item_id`` and optionally ``title``, ``text`` and attributes. A missing title
                 becomes the id; a missing text the title.
             users: Column ``user_id`` and attributes.
@@ -235,7 +243,7 @@ class Interactions:
     def sequences(self, *, seed: int) -> Sequences:
         """Each user's items in order of time, ties broken by a seeded shuffle of the rows.
 
-        An item counts once per user, at its first event and with the greatest weight: whatever a user
+        An item counts once per user, at its first event and with the type of its heaviest: whatever a user
         already had is no discovery. The shuffle depends on the rows' order and the seed, never on ids.
 
         Args:
@@ -246,22 +254,30 @@ class Interactions:
         """
         shuffle = np.random.default_rng(seed).permutation(len(self))
         order = np.lexsort((shuffle, self.timestamp, self.user))
-        user, item, weight = self.user[order], self.item[order], self.weight[order]
+        user, item = self.user[order], self.item[order]
         pair = pd.Series(user * self.n_items + item)
         first = ~pair.duplicated().to_numpy()
+        heaviest = order
         if not first.all():
-            weight = pd.Series(weight).groupby(pair.to_numpy()).transform("max").to_numpy()
-        order, user = order[first], user[first]
+            by_pair = pd.Series(self.weight[order]).groupby(pair.to_numpy())
+            heaviest = order[by_pair.transform("idxmax").to_numpy()]
+        order, heaviest, user = order[first], heaviest[first], user[first]
         stop = np.cumsum(np.bincount(user, minlength=self.n_users))
         return Sequences(
             items=self.item[order],
             times=self.timestamp[order],
             ratings=self.rating[order],
-            weights=weight[first],
+            weights=self.weight[heaviest],
             start=np.concatenate([[0], stop[:-1]]),
             stop=stop,
             attributes=self.user_attributes,
+            kinds=None if self.event is None else np.searchsorted(self.event_types, self.event[heaviest].astype(str)),
         )
+
+    @property
+    def event_types(self) -> list[str]:
+        """Names of the event types in order of their numbers in :attr:`Sequences.kinds`; empty without types."""
+        return [] if self.event is None else sorted(set(map(str, self.event)))
 
 
 def _show(value: object) -> str:
@@ -307,7 +323,7 @@ def _seconds(column: pd.Series) -> np.ndarray:
     if pd.api.types.is_datetime64_any_dtype(column):
         numbers = pd.Series(np.nan, index=column.index)  # pandas would count in the unit of the column
     else:
-        numbers = pd.to_numeric(column, errors="coerce")
+        numbers = _in_seconds(pd.to_numeric(column, errors="coerce"))
     if numbers.isna().any():
         dates = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
         unread = (numbers.isna() & dates.isna()).to_numpy()
@@ -322,7 +338,40 @@ def _seconds(column: pd.Series) -> np.ndarray:
     if not np.isfinite(seconds).all():
         row = int(np.argmin(np.isfinite(seconds)))
         raise InputError(f"interactions row {row + 1}: timestamp {seconds[row]} is not finite; correct or remove it")
+    odd = (seconds < 0) | (seconds > YEAR_2100)
+    if odd.any():
+        row = int(np.argmax(odd))
+        warnings.warn(
+            f"{int(odd.sum())} timestamps lie before 1970 or after 2100, the first at row {row + 1} "
+            f"({_show(column.iloc[row])}); if they are not what you mean, correct them",
+            stacklevel=3,
+        )
     return seconds
+
+
+def _in_seconds(numbers: pd.Series) -> pd.Series:
+    """Times counted in parts of a second, which their size gives away, as seconds."""
+    size = numbers.abs().to_numpy(dtype=np.float64, na_value=np.nan)
+    finite = np.isfinite(size)
+    if not (size[finite] > BEYOND_SECONDS).any():
+        return numbers
+    bounds = BEYOND_SECONDS * np.array(list(UNITS.values())[:-1])
+    unit = np.searchsorted(bounds, np.where(finite, size, 0.0))  # of each row
+    names, first = list(UNITS), int(np.argmax(finite))
+    others = finite & (unit != unit[first])
+    if others.any():
+        row = int(np.argmax(others))
+        raise InputError(
+            f"interactions row {row + 1}: timestamp {_show(numbers.iloc[row])} is of the size of {names[unit[row]]}, "
+            f"that of row {first + 1}, {_show(numbers.iloc[first])}, of {names[unit[first]]}; write all in seconds"
+        )
+    name = names[unit[first]]
+    warnings.warn(
+        f"{int(finite.sum())} timestamps are of the size of {name} and read as such, the first at row {first + 1} "
+        f"({_show(numbers.iloc[first])})",
+        stacklevel=4,
+    )
+    return numbers / UNITS[name]
 
 
 def _ratings(events: pd.DataFrame) -> np.ndarray:

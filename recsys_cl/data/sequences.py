@@ -27,6 +27,7 @@ class Sequences:
         start: ``(batch,)`` first event of each sequence.
         stop: ``(batch,)`` one past its last event.
         attributes: ``(batch, features)`` user attributes, or ``None``.
+        kinds: ``(events,)`` number of the event type, or ``None``.
 
     See: chapter 2.
     """
@@ -38,6 +39,7 @@ class Sequences:
     start: np.ndarray
     stop: np.ndarray
     attributes: np.ndarray | None = None
+    kinds: np.ndarray | None = None
 
     @classmethod
     def from_lists(cls, histories: Sequence[Sequence[int]]) -> Sequences:

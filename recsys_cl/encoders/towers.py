@@ -50,6 +50,18 @@ class ItemTower(nn.Module):
             with torch.no_grad():
                 self.project.weight.copy_(principal_directions(text, dim))
 
+    def of_text(self, items: Tensor) -> Tensor:
+        """The text's part of the vectors of items ``(...)``: ``(..., dim)``."""
+        assert self.project is not None
+        assert self.text is not None
+        return self.project(self.text[items])  # (..., d)
+
+    def of_ids(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
+        """The id's part of the vectors of items ``(...)``: ``(..., dim)``, zeros for ids that are not kept."""
+        assert self.ids is not None
+        known = self.warm[items] if keep_id is None else self.warm[items] * keep_id  # (...)
+        return self.ids(items) * known[..., None]  # (..., d)
+
     def forward(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
         """Vectors of items.
 
@@ -61,11 +73,10 @@ class ItemTower(nn.Module):
             ``(..., dim)``, not normalised.
         """
         parts = []
-        if self.project is not None and self.text is not None:
-            parts.append(self.project(self.text[items]))  # (..., d)
+        if self.project is not None:
+            parts.append(self.of_text(items))  # (..., d)
         if self.ids is not None:
-            known = self.warm[items] if keep_id is None else self.warm[items] * keep_id  # (...)
-            parts.append(self.ids(items) * known[..., None])  # (..., d)
+            parts.append(self.of_ids(items, keep_id))  # (..., d)
         return torch.stack(parts).sum(0)  # (..., d)
 
 

@@ -13,8 +13,10 @@ from typing import Any
 from recsys_cl.errors import InputError
 from recsys_cl.recommenders.base import Recommender, read_config
 from recsys_cl.recommenders.baselines import EASE, IALS, Chance, ItemKNN, Popularity
+from recsys_cl.recommenders.cold_sequential import ColdSequential
 from recsys_cl.recommenders.content import LanguageContent, TextRidge, TfidfContent
 from recsys_cl.recommenders.fine_tuned import FineTuned
+from recsys_cl.recommenders.sequential import Sequential
 from recsys_cl.recommenders.trained import TrainedRecommender
 from recsys_cl.recommenders.two_tower import TwoTower
 from recsys_cl.recommenders.user_item import UserItem
@@ -44,6 +46,15 @@ MODELS: Mapping[str, Callable[..., Recommender]] = {
         learning_rate=5e-5,
     ),
     "user-item": UserItem,
+    "sasrec": Sequential,
+    "sasrec-text": partial(Sequential, ids=False, model="minilm"),
+    "sasrec-hybrid": partial(Sequential, model="minilm"),
+    "sasrec-cold": ColdSequential,
+    "bert4rec": partial(Sequential, encoder="bidirectional", epochs=80, patience=8),
+    "gru4rec": partial(Sequential, encoder="gru"),
+    "cl4srec": partial(Sequential, views="crop+mask+reorder"),
+    "duorec": partial(Sequential, views="same-target"),
+    "coserec": partial(Sequential, views="crop+mask+reorder+substitute+insert"),
     "minilm-tuned": FineTuned,
     "minilm-projection": partial(FineTuned, method="projection", residual=0.0, learning_rate=3e-4, passes=6),
 }
@@ -96,8 +107,8 @@ def load_recommender(folder: str | Path) -> Recommender:
         InputError: If the folder holds none.
     """
     name = read_config(Path(folder))["recommender"]
-    known = [*Recommender.__subclasses__(), *TrainedRecommender.__subclasses__()]
-    classes = {cls.__name__: cls for cls in known if not isabstract(cls)}
+    bases = (Recommender, TrainedRecommender, Sequential)
+    classes = {cls.__name__: cls for base in bases for cls in base.__subclasses__() if not isabstract(cls)}
     if name not in classes:
         raise InputError(f"{str(folder)!r} holds a {name!r}, unknown to this version ({', '.join(classes)} are known)")
     return classes[name].load(folder)
@@ -108,11 +119,13 @@ __all__ = [
     "IALS",
     "MODELS",
     "Chance",
+    "ColdSequential",
     "FineTuned",
     "ItemKNN",
     "LanguageContent",
     "Popularity",
     "Recommender",
+    "Sequential",
     "TextRidge",
     "TfidfContent",
     "TrainedRecommender",

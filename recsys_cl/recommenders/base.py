@@ -21,10 +21,24 @@ from recsys_cl.errors import InputError
 
 RANGES = {
     **dict.fromkeys(
-        ("neighbours", "factors", "iterations", "dim", "length", "epochs", "batch_size", "patience"), (1, None)
+        (
+            "neighbours",
+            "factors",
+            "iterations",
+            "dim",
+            "length",
+            "epochs",
+            "batch_size",
+            "patience",
+            "blocks",
+            "heads",
+            "negatives",
+        ),
+        (1, None),
     ),
-    **dict.fromkeys(("dropout", "id_dropout", "event_dropout"), (0, 0.99)),
+    **dict.fromkeys(("dropout", "id_dropout", "event_dropout", "mask_share", "mask_last"), (0, 0.99)),
     "decay": (0, 1),
+    "calibration": (0, 1),
     "temperature": (1e-4, None),
 }
 """Least and greatest value of hyperparameters; any other number is at least 0."""

@@ -161,7 +161,11 @@ class FineTuned(TrainedRecommender):
     @torch.no_grad()
     def score_text(self, text: str) -> Tensor:
         """Cosine of the sentence and every item's text, ``(1, n_items)``."""
-        return self._vectors(self._embed([text]), [text]) @ self.state["vectors"].T  # (1, N)
+        return self.embed(text) @ self.state["vectors"].T  # (1, N)
+
+    def embed(self, text: str) -> Tensor:
+        """Vector of a text, to be compared with the items' in ``state["vectors"]``: ``(1, dim)``."""
+        return self._vectors(self._embed([text]), [text])  # (1, d)
 
     def save(self, folder: str | Path) -> None:
         """Write hyperparameters, catalogue, vectors, and the language model, in ``folder/encoder``."""

@@ -13,7 +13,8 @@ from transformers import TrainerCallback
 
 from recsys_cl.data import Split
 from recsys_cl.recommenders.base import Recommender
-from recsys_cl.training.trainer import Examples, TrainingConfig, TrainingReport, train
+from recsys_cl.training.loop import Examples
+from recsys_cl.training.trainer import Execution, TrainingConfig, TrainingReport, train
 
 
 class TrainedRecommender(Recommender):
@@ -22,6 +23,8 @@ class TrainedRecommender(Recommender):
     A subclass is a dataclass that has the fields named here.
 
     Attributes:
+        execution: How the training is carried out; to be set before :meth:`fit`. No hyperparameter: it changes what a
+            run costs, and little of what it ends with.
         report: What the training run did.
     """
 
@@ -32,6 +35,7 @@ class TrainedRecommender(Recommender):
     learning_rate: float
     weight_decay: float
     seed: int
+    execution: Execution = Execution()
     report: TrainingReport
 
     @abstractmethod
@@ -56,6 +60,7 @@ class TrainedRecommender(Recommender):
         metric: str = "ndcg@10",
         callbacks: Sequence[TrainerCallback] = (),
         batch_size: int | None = None,
+        epochs: int | None = None,
         **settings: Any,
     ) -> None:
         """Train the network by this recommender's settings, and leave it on the CPU, ready to score.
@@ -68,12 +73,13 @@ class TrainedRecommender(Recommender):
             examples,
             validate=validate,
             config=TrainingConfig(
-                epochs=self.epochs,
+                epochs=epochs or self.epochs,
                 batch_size=batch_size or self.batch_size,
                 learning_rate=self.learning_rate,
                 weight_decay=self.weight_decay,
                 seed=self.seed,
                 metric=metric,
+                **asdict(self.execution),
                 **settings,
             ),
             settings={**asdict(self), **split.identity, "seed": self.seed, "split_seed": split.seed},

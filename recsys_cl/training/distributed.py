@@ -63,6 +63,31 @@ def gather_items(rows: Tensor) -> Tensor:
     return _Gather.apply(rows)
 
 
+def mean_over_processes(rows: Tensor) -> Tensor:
+    r"""The mean of rows of which every process has its own number.
+
+    With :math:`n_p` rows in process p and W processes, each returns :math:`W \sum_r \ell_r / \sum_p n_p`; their mean,
+    which ``DistributedDataParallel`` forms of the gradients, is the mean over all rows. The mean of means would weigh
+    the rows of a process with few of them more.
+
+    Args:
+        rows: ``(n,)`` losses.
+
+    Returns:
+        A scalar; with one process, the mean.
+
+    See: chapter 11.
+
+    >>> mean_over_processes(torch.tensor([1.0, 3.0]))  # one process
+    tensor(2.)
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return rows.mean()
+    count = torch.tensor(float(len(rows)), device=rows.device)
+    dist.all_reduce(count)
+    return rows.sum() * dist.get_world_size() / count
+
+
 def _all_gather(rows: Tensor) -> Tensor:
     """Rows of all processes by rank, without gradient."""
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]  # W times (B, ...)

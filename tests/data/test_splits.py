@@ -19,6 +19,7 @@ from recsys_cl.data import (
     load_movielens,
     synthetic,
     temporal_split,
+    validated_on_warm_items,
 )
 from recsys_cl.errors import InputError
 
@@ -324,3 +325,16 @@ def test_rows_of_queries_can_be_selected(split):
     assert some.user.tolist() == queries.user[[3, 1]].tolist()
     assert [i.tolist() for i in items_of(some.target)] == [list(items_of(queries.target))[r].tolist() for r in (3, 1)]
     assert some.candidates is queries.candidates
+
+
+def test_validation_on_warm_items_asks_for_the_last_training_event_and_leaves_the_tests_alone() -> None:
+    split = cold_item_split(synthetic(200, 64, 2400, seed=0), seed=1)
+    warm = validated_on_warm_items(split)
+    assert warm.test is split.test
+    asked = warm.validation.user
+    assert (split.train.lengths[asked] > 1).all()
+    np.testing.assert_array_equal(
+        warm.validation.target.items[warm.validation.target.start], split.train.items[split.train.stop[asked] - 1]
+    )
+    np.testing.assert_array_equal(warm.train.stop[asked], split.train.stop[asked] - 1)
+    assert warm.validation.candidates is None

@@ -51,7 +51,7 @@ class LikedByNeighbours:
         place = self.row[positions], sequences.items[positions]
         ones = np.ones(len(positions), dtype=np.int32)
         self.has = sp.csr_matrix((ones, place), shape=(len(sequences), n_items)).sign()  # (U, N) sparse
-        self.nearest = _nearest(self.has, neighbours)  # (U, U) sparse
+        self.nearest = nearest_rows(self.has, neighbours)  # (U, U) sparse
 
     def eligible(self, event: np.ndarray) -> np.ndarray:
         """True where the user of an event has neighbours with something new, ``(batch,)``."""
@@ -97,7 +97,7 @@ def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     return (slice(start, min(start + height, n_rows)) for start in range(0, n_rows, height))
 
 
-def _nearest(has: sp.csr_matrix, k: int) -> sp.csr_matrix:
+def nearest_rows(has: sp.csr_matrix, k: int) -> sp.csr_matrix:
     """Ones at each row's k most similar other rows by cosine, of those that share a column, ``(U, U)``."""
     n_users = has.shape[0]
     k, columns = min(k, n_users), has.T.tocsr()  # (N, U)

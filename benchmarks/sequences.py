@@ -1,0 +1,299 @@
+"""Stored runs of chapters 7 and 11: the search, and the tables of sequential models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from parts import kept
+
+from recsys_cl import workflow
+from recsys_cl.data import Interactions, Queries, Sequences, Split, leave_last_n, load_movielens, temporal_split
+from recsys_cl.evaluation import Evaluation, compare, evaluate, pool
+from recsys_cl.recommenders import Recommender, Sequential, TrainedRecommender, create
+from recsys_cl.recommenders.sequential import a_sample
+from recsys_cl.results import read_result
+
+RESULTS = Path(__file__).parent.parent / "book" / "results"
+
+TRIALS = 20
+SPACE: dict[str, list[Any]] = {
+    "learning_rate": [1e-3, 2e-3, 3e-3, 5e-3],
+    "weight_decay": [0.0, 0.03, 0.1, 0.3],
+    "dropout": [0.1, 0.2, 0.3, 0.4],
+    "temperature": [0.05, 0.1, 0.2],
+    "batch_size": [64, 128],
+    "length": [30, 50],
+    "blocks": [1, 2],
+}
+WITH_TEXT = SPACE | {"id_dropout": [0.0, 0.1, 0.2], "align": [0.0, 0.05, 0.1]}
+SPACES = {"sasrec": SPACE, "sasrec-hybrid": WITH_TEXT}
+BUDGET = {"epochs": 25, "patience": 3}
+
+
+def search(model: str) -> Callable[[Path], dict[str, Any]]:
+    """The same number of trials for each model, by NDCG@10 on validation events of one draw; trial 0 is the default."""
+
+    def run(partial: Path) -> dict[str, Any]:
+        split, space = leave_last_n(load_movielens(), seed=0), SPACES[model]
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(n_startup_trials=8, multivariate=True, seed=0)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.enqueue_trial({name: getattr(create(model), name) for name in space})
+        trials = []
+        for number in range(TRIALS):
+            asked = study.ask()
+            settings = {name: asked.suggest_categorical(name, values) for name, values in space.items()}
+            trial = kept(partial / f"{model}-{number}.json", lambda s=settings: one_trial(model, s, split))
+            study.tell(asked, trial["validation"])
+            trials.append(trial)
+        table = {model: {"split": split.protocol, "draws": 1, "space": space, "trials": trials}}
+        return {"trials": TRIALS, "metric": "ndcg@10", "models": table}
+
+    return run
+
+
+def one_trial(model: str, settings: dict[str, Any], split: Split) -> dict[str, Any]:
+    """Validation NDCG@10 of the best epoch, its number, and what it cost."""
+    started = time.perf_counter()
+    recommender = create(model, **settings, **BUDGET)
+    assert isinstance(recommender, TrainedRecommender)
+    report = recommender.fit(split).report
+    return {
+        "settings": settings,
+        "validation": report.best,
+        "epochs": report.epochs,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def tuned(model: str) -> str:
+    """The model with the best settings of its search, as tables write it."""
+    trials = read_result(f"search-{model}", RESULTS)["result"]["models"][model]["trials"]
+    best = max(trials, key=lambda trial: trial["validation"])["settings"]
+    return with_settings(model, **best)
+
+
+def with_settings(model: str, **settings: Any) -> str:
+    """A model with settings in the notation of tables, ``NAME:FIELD=VALUE,...``; those it has already are replaced."""
+    name, _, fields = model.partition(":")
+    before = dict(field.split("=") for field in fields.split(",") if field)
+    return f"{name}:" + ",".join(f"{key}={value}" for key, value in {**before, **settings}.items())
+
+
+def table(split: str, models: Callable[[], dict[str, str]], *, draws: int, **options: Any) -> Callable[..., dict]:
+    """Models by the names that the chapter gives them, under one protocol, with paired tests against the best."""
+
+    def run(partial: Path) -> dict[str, Any]:
+        named = models()
+        found = workflow.compare(
+            load_movielens(), list(named.values()), split=split, seeds=draws, draws=draws, folder=partial, **options
+        )
+        for row, name in zip(found.rows, named, strict=True):
+            row.model = name
+        pooled = {row.model: pool([row.evaluations[draw] for draw in range(draws)]) for row in found.rows}
+        against = [name for name in ("sasrec", "minilm", "ridge") if name in named]
+        return {
+            **found.as_dict(),
+            "specs": named,
+            "runs": {row.model: [one.mean() for one in row.evaluations.values()] for row in found.rows},
+            "tests": {name: vars(test) for name, test in found.tests().items()},
+            "tests against": {
+                other: {name: vars(test) for name, test in compare(pooled, against=other).items()} for other in against
+            },
+            "groups": groups(pooled, load_movielens(), split, draws) if split == "leave-last-n" else {},
+        }
+
+    return run
+
+
+def groups(pooled: dict[str, Evaluation], data: Interactions, split: str, draws: int) -> dict[str, Any]:
+    """NDCG@10 by how much training knew of the user and of the item, and tests against id-only SASRec within them."""
+    users, items = [], []
+    for draw in range(draws):
+        held_out = workflow.split_data(data, split, seed=draw)
+        users.append(held_out.train.lengths[held_out.test.user])
+        items.append(held_out.counts[held_out.test.target.items[held_out.test.target.start]])
+    user, item = np.concatenate(users), np.concatenate(items)  # (queries,) both, over the draws
+    parts = {
+        "users with < 15 training events": user < 15,
+        "users with 15 to 49": (user >= 15) & (user < 50),
+        "users with 50 or more": user >= 50,
+        "items with < 10 training events": item < 10,
+        "items with 10 to 49": (item >= 10) & (item < 50),
+        "items with 50 or more": item >= 50,
+    }
+    result = {}
+    for part, rows in parts.items():
+        values = {
+            name: Evaluation(one.user[rows], {"ndcg@10": one.metrics["ndcg@10"][rows]}) for name, one in pooled.items()
+        }
+        result[part] = {
+            "queries": int(rows.sum()),
+            "means": {name: one.mean() for name, one in values.items()},
+            "tests": {name: vars(test) for name, test in compare(values, against="sasrec").items()},
+        }
+    return result
+
+
+def best_models() -> dict[str, str]:
+    """Baselines, and sequential models at their best settings."""
+    sasrec, hybrid = tuned("sasrec"), tuned("sasrec-hybrid")
+    return {
+        "ease-recency": "ease-recency",
+        "two-tower-id": "two-tower-id",
+        "two-tower": "two-tower",
+        "sasrec": sasrec,
+        "sasrec-hybrid": hybrid,
+        "sasrec-cold": hybrid.replace("sasrec-hybrid", "sasrec-cold"),
+    }
+
+
+def loss_models() -> dict[str, str]:
+    """What the bars of leave-one-out are about."""
+    return {
+        "ease-recency": "ease-recency",
+        "sasrec": tuned("sasrec"),
+        "sasrec, BCE with one negative": with_settings(tuned("sasrec"), objective="bce", negatives=1, patience=8),
+        "bert4rec": "bert4rec",
+        "sasrec-hybrid": tuned("sasrec-hybrid"),
+    }
+
+
+def ablation_models() -> dict[str, str]:
+    """One change at a time."""
+    sasrec, hybrid = tuned("sasrec"), tuned("sasrec-hybrid")
+    ids = {
+        "sampled softmax, 256 uniform negatives": {"objective": "sampled-softmax"},
+        "BCE, 1 negative": {"objective": "bce", "negatives": 1},
+        "BCE, 32 negatives": {"objective": "bce", "negatives": 32},
+        "gBCE, 32 negatives": {"objective": "gbce", "negatives": 32},
+        "dot product": {"similarity": "dot", "temperature": 1.0},
+        "GRU": {"encoder": "gru"},
+        "masked items": {"encoder": "bidirectional", "epochs": 60, "patience": 6},
+        "contrast of crops, masks, reorderings": {"views": "crop+mask+reorder"},
+        "and of substitutes, insertions": {"views": "crop+mask+reorder+substitute+insert"},
+        "contrast with another history of the same target": {"views": "same-target"},
+        "context: gap, rating": {"context": "gap+rating"},
+        "context: user": {"context": "user"},
+    }
+    texts = {
+        "text alone": {"ids": "false", "align": 0.0, "id_dropout": 0.0},
+        "text and ids, no alignment": {"align": 0.0},
+        "text and ids, items aligned": {"align": 0.1},
+        "text and ids, sequences aligned": {"align": 0.0, "align_sequences": 0.1},
+        "text and ids, contrast of views": {"views": "crop+mask+reorder"},
+    }
+    return (
+        {"sasrec": sasrec}
+        | {name: with_settings(sasrec, **change) for name, change in ids.items()}
+        | {name: with_settings(hybrid, **change) for name, change in texts.items()}
+    )
+
+
+def cold_models() -> dict[str, str]:
+    """Every attempt at one model for seen and unseen items, and what they have to beat."""
+    hybrid = tuned("sasrec-hybrid")
+    return {
+        "minilm": "minilm",
+        "ridge": "ridge",
+        "tuned language model alone": "minilm-tuned",
+        "text alone": with_settings(hybrid, ids="false", align=0.0, id_dropout=0.0),
+        "text and ids": with_settings(hybrid, align=0.0, id_dropout=0.0),
+        "ids dropped in training": with_settings(hybrid, align=0.0, id_dropout=0.5),
+        "ids dropped, text aligned with ids": with_settings(hybrid, align=0.5, id_dropout=0.5),
+        "sasrec-cold": hybrid.replace("sasrec-hybrid", "sasrec-cold"),
+    }
+
+
+def feedback(partial: Path) -> dict[str, Any]:
+    """A year of recommending: what newly arrived events are worth, and what an update on them alone forgets.
+
+    The data is cut in time after 70 % and 85 % of the events. A model is fitted on the first part and then left as it
+    is, updated on the second part alone, or fitted anew on both; all are asked for the third part.
+    """
+    return {"runs": [kept(partial / f"{seed}.json", lambda s=seed: one_feedback(s)) for seed in range(3)]}
+
+
+def one_feedback(seed: int) -> dict[str, Any]:
+    data = load_movielens()
+    late = temporal_split(data, test=0.15, validation=0.15, seed=seed)  # trains on 70 %
+    cut = float(np.quantile(data.timestamp, 0.70))
+    grown = temporal_split(data, test=0.15, validation=0.05, seed=seed)  # trains on 80 %, stops by the next 5 %
+    old = a_sample(past_events(late.train), seed=seed)
+    rows: dict[str, Any] = {}
+
+    def measured(name: str, model: Recommender, seconds: float) -> None:
+        rows[name] = {
+            "new": evaluate(model, late.test).mean(),
+            "old": evaluate(model, old).mean(),
+            "seconds": seconds,
+        }
+
+    started = time.perf_counter()
+    model = create(tuned("sasrec"), seed=seed).fit(late)
+    assert isinstance(model, Sequential)
+    measured("left as it is", model, time.perf_counter() - started)
+    started = time.perf_counter()
+    measured("updated", model.update(grown, since=cut), time.perf_counter() - started)
+    started = time.perf_counter()
+    anew = create(tuned("sasrec"), seed=seed).fit(grown)
+    measured("fitted anew", anew, time.perf_counter() - started)
+    return rows
+
+
+def past_events(train: Sequences) -> Queries:
+    """The last training event of each user: what a model that has forgotten nothing still predicts well."""
+    user = np.flatnonzero(train.lengths > 1)
+    kept_users = train[user]
+    last = kept_users.stop - 1
+    return Queries(user, replace(kept_users, stop=last), replace(kept_users, start=last))
+
+
+def scaling(partial: Path) -> dict[str, Any]:
+    """More users, and wider models: validation NDCG@10 of everybody, training events, parameters, seconds."""
+    data = load_movielens()
+    split = leave_last_n(data, seed=0)
+    rows = []
+    for share in (0.1, 0.25, 0.5, 1.0):
+        file = partial / f"users-{share}.json"
+        rows.append(kept(file, lambda s=share: one_size(split, s, dim=64)))
+    for dim in (16, 32, 128):
+        rows.append(kept(partial / f"dim-{dim}.json", lambda d=dim: one_size(split, 1.0, dim=d)))
+    return {"rows": rows}
+
+
+def one_size(split: Split, share: float, *, dim: int) -> dict[str, Any]:
+    """Train on a seeded share of the users; everybody is asked, newcomers by their histories."""
+    chosen = np.random.default_rng(0).permutation(len(split.train)) < share * len(split.train)  # nested shares
+    train = replace(split.train, stop=np.where(chosen, split.train.stop, split.train.start))
+    started = time.perf_counter()
+    model = create(with_settings(tuned("sasrec"), dim=dim)).fit(replace(split, train=train))
+    assert isinstance(model, Sequential)
+    return {
+        "share": share,
+        "dim": dim,
+        "events": int(train.lengths.sum()),
+        "parameters": sum(weight.numel() for weight in model.network.parameters()),
+        "epochs": model.report.epochs,
+        "seconds": time.perf_counter() - started,
+        "ndcg@10": evaluate(model, split.validation).mean(),
+    }
+
+
+RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "search-sasrec": search("sasrec"),
+    "search-sasrec-hybrid": search("sasrec-hybrid"),
+    "sequence-leave-last-n": table("leave-last-n", best_models, draws=5),
+    "sequence-leave-one-out": table("leave-one-out", loss_models, draws=5),
+    "sequence-temporal": table("temporal", best_models, draws=3),
+    "sequence-cold-items": table("cold-items", cold_models, draws=5),
+    "sequence-ablation": table("leave-last-n", ablation_models, draws=2),
+    "feedback": feedback,
+    "scaling": scaling,
+}

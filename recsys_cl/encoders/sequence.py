@@ -1,0 +1,189 @@
+"""Encoders of behaviour: the vectors of a history's items in, a state after each event out.
+
+A batch is ragged: the events of all histories stand in one ``(T, dim)`` tensor, row by row, oldest first, and
+``lengths`` says where rows end. Linear maps, norms and losses then see real events alone; only the product of
+queries and keys is padded, to the longest history of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from recsys_cl.encoders.attention import merge_heads, rotary, split_heads
+from recsys_cl.errors import InputError
+
+SequenceEncoderName = Literal["causal", "bidirectional", "gru"]
+
+
+def padded_places(lengths: Tensor) -> tuple[Tensor, int]:
+    """Where each event of a ragged batch stands once its rows are padded on the right and laid end to end.
+
+    Args:
+        lengths: ``(B,)``.
+
+    Returns:
+        ``(T,)`` places, and the length S of the longest row.
+
+    >>> padded_places(torch.tensor([2, 0, 1]))  # the third row begins at 2 S
+    (tensor([0, 1, 4]), 2)
+    """
+    longest = int(lengths.max())
+    row = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)  # (T,)
+    first = lengths.cumsum(0) - lengths  # (B,)
+    return row * longest + torch.arange(len(row), device=lengths.device) - first[row], longest
+
+
+def pad(x: Tensor, where: Tensor, rows: int) -> Tensor:
+    """Lay ragged events ``(T, d)`` out as ``(rows, S, d)``, zeros in empty places."""
+    places = x.new_zeros(rows, x.shape[1])  # (B S, d)
+    return places.index_copy(0, where, x)
+
+
+class SelfAttention(nn.Module):
+    """Attention of the events of each history to each other, by content and by distance.
+
+    Queries and keys are turned by their position (:func:`~recsys_cl.encoders.attention.rotary`), so that only the
+    distance between two events counts, not how long the window before them happens to be.
+
+    Args:
+        dim: Width of the events.
+        heads: A divisor of ``dim``.
+        causal: Whether an event sees itself and those before it, or all.
+    """
+
+    def __init__(self, dim: int, *, heads: int, causal: bool) -> None:
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        self.project = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Mix the events of each history: ``(T, dim)`` to ``(T, dim)``."""
+        where, longest = padded_places(lengths)
+        projected = pad(self.project(x), where, len(lengths) * longest)  # (B S, 3d)
+        query, key, value = (
+            split_heads(part, self.heads) for part in projected.view(len(lengths), longest, -1).chunk(3, dim=-1)
+        )  # (B, H, S, d / H) each
+        inside = None
+        if not self.causal:
+            inside = (torch.arange(longest, device=x.device) < lengths[:, None])[:, None, None]  # (B, 1, 1, S)
+        mixed = F.scaled_dot_product_attention(
+            rotary(query), rotary(key), value, attn_mask=inside, is_causal=self.causal
+        )  # (B, H, S, d / H); with causal attention the padding comes after all that is real, and nobody sees it
+        return self.out(merge_heads(mixed).flatten(0, 1)[where])  # (T, d)
+
+
+class TransformerBlock(nn.Module):
+    r"""Attention, then a small network on each event, both beside a residual path.
+
+    .. math:: X \leftarrow X + \operatorname{attention}(\operatorname{norm}(X)), \qquad
+        X \leftarrow X + W_2 \operatorname{GELU}(W_1 \operatorname{norm}(X))
+
+    Args:
+        dim: Width.
+        heads: Attention heads.
+        dropout: Dropout on what each step adds.
+        causal: Whether an event sees itself and those before it, or all.
+    """
+
+    def __init__(self, dim: int, *, heads: int, dropout: float, causal: bool) -> None:
+        super().__init__()
+        self.attention = SelfAttention(dim, heads=heads, causal=causal)
+        self.feed_forward = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.attention_norm, self.feed_forward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """``(T, dim)`` to ``(T, dim)``."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), lengths))  # (T, d)
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))  # (T, d)
+
+
+class Transformer(nn.Module):
+    """A Transformer over histories: SASRec's if causal, BERT4Rec's if not.
+
+    Args:
+        dim: Width.
+        blocks: Number of blocks.
+        heads: Attention heads, a divisor of ``dim`` with an even quotient.
+        dropout: Dropout on the input and in the blocks.
+        causal: Whether an event sees itself and those before it, or all.
+
+    Raises:
+        InputError: If the heads do not divide the width into even parts.
+
+    References:
+        Kang and McAuley (2018), https://arxiv.org/abs/1808.09781;
+        Sun et al. (2019), https://arxiv.org/abs/1904.06690.
+
+    See: chapter 7.
+    """
+
+    def __init__(self, dim: int, *, blocks: int, heads: int, dropout: float, causal: bool) -> None:
+        super().__init__()
+        if dim % (2 * heads):
+            raise InputError(f"dim={dim} does not split into {heads} heads of an even width; try heads=1")
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim, heads=heads, dropout=dropout, causal=causal) for _ in range(blocks)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """States of ragged histories.
+
+        Args:
+            x: ``(T, dim)`` vectors of all events, row by row, oldest first.
+            lengths: ``(B,)`` events of each row; they add up to T.
+
+        Returns:
+            ``(T, dim)``.
+        """
+        x = self.dropout(x)  # (T, d)
+        for block in self.blocks:
+            x = block(x, lengths)  # (T, d)
+        return self.norm(x)  # (T, d)
+
+
+class GRU(nn.Module):
+    """A recurrent network over histories, of the same signature as a causal :class:`Transformer` (GRU4Rec).
+
+    Args:
+        dim: Width.
+        blocks: Number of layers.
+        dropout: Dropout on the input and between layers.
+
+    References:
+        Hidasi et al. (2016), https://arxiv.org/abs/1511.06939.
+
+    See: chapter 7.
+    """
+
+    def __init__(self, dim: int, *, blocks: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.GRU(dim, dim, num_layers=blocks, dropout=dropout if blocks > 1 else 0.0, batch_first=True)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """States of ragged histories, ``(T, dim)``; no row may be empty."""
+        where, longest = padded_places(lengths)
+        padded = pad(self.dropout(x), where, len(lengths) * longest).view(len(lengths), longest, -1)  # (B, S, d)
+        packed = pack_padded_sequence(padded, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = self.layers(packed)
+        assert isinstance(states, PackedSequence)
+        return self.norm(nn.utils.rnn.pad_packed_sequence(states, batch_first=True)[0].flatten(0, 1)[where])  # (T, d)
+
+
+def sequence_encoder(
+    name: SequenceEncoderName, dim: int, *, blocks: int, heads: int, dropout: float
+) -> Transformer | GRU:
+    """An encoder by name."""
+    if name == "gru":
+        return GRU(dim, blocks=blocks, dropout=dropout)
+    return Transformer(dim, blocks=blocks, heads=heads, dropout=dropout, causal=name == "causal")

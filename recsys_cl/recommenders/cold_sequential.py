@@ -1,0 +1,91 @@
+"""A sequential recommender for items with a past and without: what it cannot know of the new, it infers from texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from recsys_cl.data import Sequences, Split, validated_on_warm_items
+from recsys_cl.recommenders.fine_tuned import FineTuned
+from recsys_cl.recommenders.sequential import Sequential
+
+
+def impute(scores: Tensor, content: Tensor, warm: Tensor) -> Tensor:
+    r"""Give unseen items the scores that their content predicts, user by user.
+
+    .. math:: s_{uj} \leftarrow \bar s_u + b_u (c_{uj} - \bar c_u), \qquad
+        b_u = \max\Big(\frac{\sum_i (s_{ui} - \bar s_u)(c_{ui} - \bar c_u)}{\sum_i (c_{ui} - \bar c_u)^2},\, 0\Big)
+
+    with sums and means over the items i that were seen in training, and j unseen: the least-squares guess of what
+    the model would have said. So new items compete with all others, and among themselves keep the content's order.
+
+    Args:
+        scores: ``(batch, n_items)`` of a model that knows seen items.
+        content: ``(batch, n_items)`` of one that knows texts.
+        warm: ``(n_items,)`` true for items seen in training.
+
+    Returns:
+        ``(batch, n_items)``.
+
+    See: chapter 11.
+
+    >>> impute(torch.tensor([[2.0, 4.0, -9.0]]), torch.tensor([[0.1, 0.2, 0.3]]), torch.tensor([True, True, False]))
+    tensor([[2.0000, 4.0000, 6.0000]])
+    """
+    s, c = scores[:, warm], content[:, warm]  # (B, W) both
+    s_mean, c_mean = s.mean(1, keepdim=True), c.mean(1, keepdim=True)  # (B, 1) both
+    spread = (c - c_mean).square().sum(1, keepdim=True).clamp(min=1e-12)  # (B, 1)
+    slope = (((s - s_mean) * (c - c_mean)).sum(1, keepdim=True) / spread).clamp(min=1e-6)  # (B, 1), order survives
+    return torch.where(warm, scores, s_mean + slope * (content - c_mean))  # (B, N)
+
+
+@dataclass
+class ColdSequential(Sequential):
+    """A sequential hybrid whose texts are read by a fine-tuned language model, which also speaks for unseen items.
+
+    First the language model is tuned by contrast on blocks of the catalogue
+    (:class:`~recsys_cl.recommenders.fine_tuned.FineTuned`), then the sequence model is trained on ids and on its
+    vectors. Items without training events have no id, and the sequence model has never had them as a target; their
+    scores are those that the tuned texts predict (:func:`impute`), from all of the user's history.
+
+    See: chapter 11.
+    """
+
+    model: str = "minilm"
+
+    def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
+        """Tune the language model on ``split.train``, then train the sequence model; see :meth:`Sequential.fit`."""
+        content = None if folder is None else Path(folder) / "content"
+        self.content = FineTuned(model=self.model, seed=self.seed).fit(
+            split, folder=content, resume=resume and content is not None and content.exists()
+        )
+        if split.validation.candidates is not None:  # unseen items, on which the sequence model has no say
+            split = validated_on_warm_items(split)
+        return super().fit(split, folder=folder, resume=resume and any(Path(folder or "").glob("checkpoint-*")))
+
+    @torch.no_grad()
+    def score(self, histories: Sequences) -> Tensor:
+        """As :meth:`Sequential.score` for items seen in training; :func:`impute` for the others."""
+        scores, warm = super().score(histories), self._restored().items.warm.bool()
+        if warm.all():
+            return scores
+        return impute(scores, self.content.score(histories).to(scores.device), warm)  # (B, N)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the sequence model, and the language model in ``folder/content``."""
+        super().save(folder)
+        self.content.save(Path(folder) / "content")
+
+    def _load_parts(self, folder: Path) -> None:
+        """Read the language model."""
+        self.content = FineTuned.load(folder / "content")
+
+    def _texts(self, split: Split) -> Tensor:
+        return self.content.state["vectors"]  # (N, t)
+
+    def _embed(self, text: str) -> Tensor:
+        return self.content.embed(text)  # (1, t)

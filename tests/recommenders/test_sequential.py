@@ -1,0 +1,195 @@
+"""Sequential recommenders: that they read order, learn it by every objective, and say so when they cannot."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from recsys_cl.data import Interactions, Sequences, Split, leave_last_n, leave_one_out, synthetic
+from recsys_cl.errors import InputError
+from recsys_cl.evaluation import evaluate
+from recsys_cl.recommenders import Sequential, create, load_recommender
+
+N = 24
+SMALL = {"dim": 16, "blocks": 1, "heads": 1, "length": 8, "batch_size": 16, "dropout": 0.0, "learning_rate": 0.01}
+
+
+def ring(n_users: int = 40, seed: int = 0) -> Interactions:
+    """After an item comes the next one on a ring: order is all there is to know."""
+    starts = np.random.default_rng(seed).integers(N, size=n_users)
+    rows = [(u, (start + t) % N, 60.0 * t) for u, start in enumerate(starts) for t in range(12)]
+    events = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+    items = pd.DataFrame({"item_id": range(N), "title": [f"Item {i}" for i in range(N)]})
+    return Interactions.from_tables(events, items, name="ring")
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return leave_one_out(ring())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder": "causal"},
+        {"encoder": "gru"},
+        {"encoder": "bidirectional", "epochs": 60},
+        {"similarity": "dot", "temperature": 1.0},
+        {"objective": "sampled-softmax", "negatives": 8},
+        {"objective": "bce", "negatives": 1},
+        {"objective": "gbce", "negatives": 8},
+        {"views": "crop+mask+reorder+substitute+insert"},
+        {"views": "same-target"},
+    ],
+    ids=lambda settings: ",".join(map(str, settings.values())),
+)
+def test_the_next_item_is_learned(split: Split, settings: dict) -> None:
+    model = Sequential(**{**SMALL, "epochs": 30, "patience": 30, **settings}).fit(split)
+    assert evaluate(model, split.test, ks=(1,)).mean("hr@1") > 0.9  # chance: 1/12
+
+
+def test_saved_is_loaded(split: Split, tmp_path: Path) -> None:
+    model = Sequential(**SMALL, epochs=1, context="gap+hour").fit(split)
+    model.save(tmp_path)
+    loaded = load_recommender(tmp_path)
+    torch.testing.assert_close(loaded.score(split.test.history), model.score(split.test.history))
+
+
+def test_only_the_latest_events_are_read(split: Split) -> None:
+    model = Sequential(**SMALL, epochs=1).fit(split)
+    histories = split.test.history
+    torch.testing.assert_close(model.score(histories), model.score(histories.last(8)))
+    assert not torch.allclose(model.score(histories), model.score(histories.last(7)))
+
+
+def test_newcomers_are_scored_and_those_of_whom_nothing_is_known_get_what_is_popular(split: Split) -> None:
+    model = Sequential(**SMALL, epochs=30, patience=30).fit(split)
+    scores = model.score(Sequences.from_lists([[3, 4, 5], []]))
+    assert int(scores[0, 6:].argmax()) == 0  # of what is new to them, the next on the ring
+    torch.testing.assert_close(scores[1], torch.from_numpy(split.counts).float().log1p())
+
+
+def test_unknown_items_are_named(split: Split) -> None:
+    model = Sequential(**SMALL, epochs=1).fit(split)
+    with pytest.raises(InputError, match=f"item {N + 3}, but items are numbered from 0 to {N - 1}"):
+        model.score(Sequences.from_lists([[1, N + 3]]))
+
+
+def test_seeds_decide(split: Split) -> None:
+    first, again, other = (
+        Sequential(**SMALL, epochs=2, seed=seed, views="crop+mask").fit(split).score(split.test.history)
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+def test_context_is_read() -> None:
+    """Whether the ring is walked forwards or backwards is told by the rating of every event, and by nothing else."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(150):
+        start, way = rng.integers(N), rng.choice([-1, 1])
+        rows += [(user, (start + way * t) % N, 60.0 * t, 5.0 if way > 0 else 1.0) for t in range(12)]
+    events = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "rating"])
+    items = pd.DataFrame({"item_id": range(N), "title": [f"Item {i}" for i in range(N)]})
+    data = Interactions.from_tables(events, items, name="two ways")
+    split = leave_one_out(data)
+    validation, one_event = (
+        replace(queries, history=queries.history.last(1)) for queries in (split.validation, split.test)
+    )  # a single event shows no direction
+    split = replace(split, validation=validation)
+    blind, seeing = (
+        Sequential(**SMALL, epochs=20, patience=20, context=context).fit(split) for context in ("", "rating")
+    )
+    assert evaluate(seeing, one_event, ks=(1,)).mean("hr@1") > 0.9
+    assert evaluate(blind, one_event, ks=(1,)).mean("hr@1") < 0.75  # cannot know the way; half of them by guessing
+
+
+def test_the_type_of_the_next_event_is_predicted_better_than_by_its_base_rate() -> None:
+    data = synthetic(1500, 128, seed=0)
+    split = leave_last_n(data, 2, seed=0)
+    model = Sequential(**{**SMALL, "batch_size": 64}, epochs=8, patience=8, next_kind=True, context="kind").fit(split)
+    _, asked = split.test.target.flat()
+    target, kind = split.test.target.items[asked], split.test.target.kinds[asked]
+    chance = model.kind_probabilities(split.test.history, torch.from_numpy(target))
+    torch.testing.assert_close(chance.sum(1), torch.ones(len(chance)))
+    loss = -chance.log()[torch.arange(len(kind)), torch.from_numpy(kind)].mean()
+    rate = np.bincount(split.train.kinds[split.train.flat()[1]], minlength=3) / split.train.lengths.sum()
+    base = -np.log(rate)[kind].mean()
+    assert float(loss) < base - 0.004
+
+
+def test_text_and_id_are_aligned(split: Split) -> None:
+    """Alignment brings each item's text vector near its id vector; without it they are strangers."""
+    plain, aligned = (
+        Sequential(**SMALL, model="minilm", epochs=8, patience=8, align=align).fit(split) for align in (0.0, 1.0)
+    )
+
+    def agreement(model: Sequential) -> float:
+        tower, items = model.network.items, torch.arange(N)
+        return float(torch.cosine_similarity(tower.of_text(items), tower.of_ids(items)).mean().detach())
+
+    assert agreement(aligned) > agreement(plain) + 0.3
+
+
+def test_sequences_of_text_and_id_are_aligned(split: Split) -> None:
+    model = Sequential(**SMALL, model="minilm", epochs=20, patience=20, align_sequences=1.0).fit(split)
+    assert evaluate(model, split.test, ks=(1,)).mean("hr@1") > 0.9
+
+
+def test_a_sentence_is_read(split: Split) -> None:
+    model = Sequential(**SMALL, model="minilm", epochs=1).fit(split)
+    assert model.score_text("a quiet film").shape == (1, N)
+    with pytest.raises(InputError, match="does not read text"):
+        Sequential(**SMALL, epochs=1).fit(split).score_text("a quiet film")
+
+
+def test_an_update_learns_what_is_new() -> None:
+    """Later users walk the ring by threes; an update on their events alone learns that."""
+    rows = [(f"old {u}", (u + t) % N, 60.0 * t) for u in range(40) for t in range(10)]
+    new = [(f"new {u}", (u + 3 * t) % N, 1e6 + 60.0 * t) for u in range(40) for t in range(8)]
+    items = pd.DataFrame({"item_id": range(N), "title": [f"Item {i}" for i in range(N)]})
+    before, after = (
+        Interactions.from_tables(pd.DataFrame(part, columns=["user_id", "item_id", "timestamp"]), items, name="grows")
+        for part in (rows, rows + new)
+    )
+    model = Sequential(**SMALL, epochs=10, patience=10).fit(leave_one_out(before))
+    threes = Sequences.from_lists([[(u + 3 * t) % N for t in range(4)] for u in range(N)])
+    wanted = torch.tensor([(u + 12) % N for u in range(N)])
+
+    def right() -> float:
+        return float((model.score(threes).argmax(1) == wanted).float().mean())
+
+    assert right() < 0.3
+    model.update(leave_one_out(after), since=1e6, epochs=20)
+    assert right() > 0.9
+    with pytest.raises(InputError, match="another catalogue"):
+        model.update(leave_one_out(synthetic(100, 64, 600)), since=0.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"align": 0.1}, "nothing to align without texts and ids"),
+        ({"encoder": "bidirectional", "context": "gap"}, "context is read by causal encoders"),
+        ({"context": "weather"}, "no context feature 'weather'"),
+        ({"views": "crop+blur"}, "blur"),
+        ({"heads": 3}, "does not split into 3 heads"),
+        ({"next_kind": True}, "next_kind on data with 0 event types"),
+        ({"ids": False}, "without text and without ids"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(split: Split, settings: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Sequential(**{**SMALL, **settings}).fit(split)
+
+
+def test_presets_are_what_they_are_called() -> None:
+    assert create("bert4rec").encoder == "bidirectional"
+    assert create("gru4rec").encoder == "gru"
+    assert create("sasrec-hybrid").model == "minilm"
+    assert "crop" in create("cl4srec").views
