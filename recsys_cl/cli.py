@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,36 +84,59 @@ def data(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Option("--model", help="Name of a model.")],
-    output: Annotated[Path, typer.Option("--output", help="Folder for the recommender and its checkpoints.")],
-    name: DataName = "ml-100k",
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file; options given beside it win.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Name of a model.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder for the recommender and its checkpoints; else in runs/.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--data", help="ml-100k, ml-1m, ml-20m or synthetic.")] = None,
     path: DataPath = None,
     interactions: InteractionsFile = None,
     items: ItemsFile = None,
     column: Columns = None,
     min_rating: MinRating = None,
-    min_events: MinEvents = 1,
-    split: SplitOption = "leave-one-out",
-    n: Last = 10,
-    seed: Seed = 0,
+    min_events: Annotated[int | None, typer.Option(help="Drop users with fewer positives.")] = None,
+    split: Annotated[
+        Literal["leave-one-out", "leave-last-n", "temporal", "cold-items"] | None,
+        typer.Option("--split", help="Protocol."),
+    ] = None,
+    n: Annotated[int | None, typer.Option("--n", help="Events held out per user under leave-last-n.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of ties and training.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE of the model; repeatable.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest intact checkpoint.")] = False,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"] | None, typer.Option(help="auto: bfloat16 on a GPU that has it.")
+    ] = None,
+    accumulate: Annotated[int | None, typer.Option(min=1, help="Batches that make one step.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest intact checkpoint in --output.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit a model, save it, and measure it on the test events."""
+    from recsys_cl import config as files
     from recsys_cl import workflow
     from recsys_cl.recommenders import parse_value
 
-    hyperparameters = {key: parse_value(value) for key, value in _pairs(settings, "--set")}
+    source = _given(
+        name=name, path=path, interactions=interactions, items=items, columns=dict(_pairs(column, "--column"))
+    )
+    options = _given(
+        model=model,
+        split=split,
+        n=n,
+        seed=seed,
+        data={**source, **_given(min_rating=min_rating, min_events=min_events)},
+        hyperparameters={key: parse_value(value) for key, value in _pairs(settings, "--set")},
+        training=_given(precision=precision, accumulate=accumulate),
+    )
+    if resume and config is None and output is not None and (output / files.NAME).is_file():
+        config = output / files.NAME
     with _quiet():
-        loaded = _load(name, path, interactions, items, column, min_rating, min_events)
-        started = time.perf_counter()
-        recommender = workflow.train(
-            loaded, model, split=split, n=n, seed=seed, folder=output, resume=resume, hyperparameters=hyperparameters
-        )
-        row = workflow.Row(model, seconds=time.perf_counter() - started)
-        row.evaluations[seed] = workflow.evaluate_split(recommender, workflow.split_data(loaded, split, n=n, seed=seed))
-    _print_rows({"folder": str(output), "split": split, "data": loaded.name}, [row], as_json)
+        asked = files.overridden({} if config is None else files.read_config(config), options)
+        plan = files.RunConfig.from_dict(asked)
+        table = workflow.run(plan, folder=output or Path("runs") / plan.title, resume=resume)
+    if table.rows:
+        _print_rows(table.protocol, table.rows, as_json)
 
 
 @app.command()
@@ -236,6 +258,15 @@ def _load(
         min_rating=min_rating,
         min_events=min_events,
     )
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given, files by their names."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value is not None and value != {}
+    }
 
 
 def _pairs(options: list[str] | None, flag: str) -> Iterator[tuple[str, str]]:

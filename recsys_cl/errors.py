@@ -11,3 +11,7 @@ class InputError(RecsysError, ValueError):
 
 class AssetError(RecsysError, OSError):
     """A named data set or model could not be fetched, verified or stored."""
+
+
+class TrainingError(RecsysError, ArithmeticError):
+    """A training run went where no further step makes sense."""

@@ -10,11 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from recsys_cl.config import NAME, SPLITS, RunConfig
 from recsys_cl.data import (
     Interactions,
     Sequences,
@@ -32,9 +33,8 @@ from recsys_cl.evaluation import Evaluation, PairedTest, evaluate, evaluate_unse
 from recsys_cl.evaluation import compare as paired_tests
 from recsys_cl.evaluation.ranking import SLOW
 from recsys_cl.recommenders import MODELS, Recommender, TrainedRecommender, create, load_recommender
+from recsys_cl.training.checkpoints import first_process
 
-SplitName = Literal["leave-one-out", "leave-last-n", "temporal", "cold-items"]
-SPLITS: tuple[SplitName, ...] = ("leave-one-out", "leave-last-n", "temporal", "cold-items")
 DATA = ("ml-100k", "ml-1m", "ml-20m", "synthetic")
 
 
@@ -93,7 +93,7 @@ def describe(data: Interactions) -> dict[str, Any]:
         "users_with_one_event": int((lengths == 1).sum()),
         "tied_share": data.tied_share,
         "items_with_text_beyond_title": sum(text != title for text, title in zip(texts, titles, strict=True)),
-        "event_types": [] if data.event is None else sorted(set(map(str, data.event))),
+        "event_types": data.event_types,
         "user_attributes": 0 if data.user_attributes is None else data.user_attributes.shape[1],
     }
 
@@ -152,23 +152,78 @@ def train(
     held_out = split_data(data, split, n=n, seed=seed)
     if folder is not None:
         _free(Path(folder), resume=resume)
+    return _fit(recommender, held_out, None if folder is None else Path(folder), resume=resume)
+
+
+def run(config: RunConfig, *, folder: str | Path, resume: bool = False) -> Comparison:
+    """Train as a config says, keep the recommender with the config beside it, and measure it on the test events.
+
+    With several processes, all train, and the first keeps and measures.
+
+    Args:
+        config: The run.
+        folder: Where the recommender, its checkpoints and ``run.yaml`` go.
+        resume: Go on from the newest intact checkpoint in ``folder``.
+
+    Returns:
+        A table of one row; of no row in the other processes.
+
+    Raises:
+        InputError: If the data does not validate, there is nothing to resume, or the folder holds another recommender.
+        TrainingError: If the loss is NaN or infinite.
+    """
+    folder = Path(folder)
+    data = load_data(**vars(config.data))
+    held_out = split_data(data, config.split, n=config.n, seed=config.seed)
+    recommender = config.recommender()
+    _free(folder, resume=resume)
+    if first_process():
+        config.write(folder / NAME)
+    started = time.perf_counter()
+    _fit(recommender, held_out, folder, resume=resume)
+    row = Row(config.model, seconds=time.perf_counter() - started)
+    protocol = {"folder": str(folder), "data": data.name, "split": config.split, **_reads(recommender, held_out)}
+    if not first_process():
+        return Comparison(protocol, [])
+    row.evaluations[config.seed] = evaluate_split(recommender, held_out)
+    return Comparison(protocol, [row])
+
+
+def _fit(recommender: Recommender, held_out: Split, folder: Path | None, *, resume: bool) -> Recommender:
+    """Fit and save."""
     if isinstance(recommender, TrainedRecommender):
-        recommender.fit(held_out, folder=None if folder is None else Path(folder) / "checkpoints", resume=resume)
+        recommender.fit(held_out, folder=None if folder is None else folder / "checkpoints", resume=resume)
     elif resume:
-        raise InputError(f"model {model!r} is fitted in one step; there is nothing to resume")
+        raise InputError(f"a {type(recommender).__name__} is fitted in one step; there is nothing to resume")
     else:
         recommender.fit(held_out)
-    if folder is not None:
+    if folder is not None and first_process():
         recommender.save(folder)
-        (Path(folder) / "split.json").write_text(json.dumps(held_out.identity, indent=2) + "\n")
+        (folder / "split.json").write_text(json.dumps(held_out.identity, indent=2) + "\n")
     return recommender
 
 
+def _reads(recommender: Recommender, held_out: Split) -> dict[str, int]:
+    """What a model that reads the latest events of a history leaves out, in histories."""
+    length = getattr(recommender, "length", None)
+    if length is None:
+        return {}
+    return {
+        "training histories": len(held_out.train),
+        "of fewer than 2 events, which teach no order": int((held_out.train.lengths < 2).sum()),
+        f"of more than {length}, of which the latest {length} are read": int((held_out.train.lengths > length).sum()),
+    }
+
+
 def _free(folder: Path, *, resume: bool) -> None:
-    """Make the folder, and refuse one that holds a recommender already."""
+    """Make the folder, and refuse one that holds a recommender or checkpoints of one already."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not resume and any((folder / name).exists() for name in ("config.json", "checkpoints")):
-        raise InputError(f"{str(folder)!r} holds another recommender or its checkpoints; choose another folder")
+    taken = (folder / "config.json").exists() or any(folder.glob("checkpoints/checkpoint-*"))
+    if taken and not resume:
+        raise InputError(
+            f"{str(folder)!r} holds another recommender or its checkpoints; choose another folder with --output, or go "
+            "on with --resume"
+        )
 
 
 @dataclass

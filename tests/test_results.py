@@ -15,7 +15,13 @@ from recsys_cl.recommenders import MODELS, create
 from recsys_cl.results import comparison_table, ledger, read_result, search_table, user_item_table
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
-OWN_SCRIPT = {"losses": "losses.py", "encode": "encode.py", "finetune-speed": "finetune_speed.py"}
+OWN_SCRIPT = {
+    "time-to-quality": "peers/time_to_quality.py",
+    "throughput": "peers/throughput.py",
+    "losses": "losses.py",
+    "encode": "encode.py",
+    "finetune-speed": "finetune_speed.py",
+}
 STORED = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
 COMPARISONS = [name for name, run in STORED.items() if "runs" in run["result"]]
 

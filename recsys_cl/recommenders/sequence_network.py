@@ -12,6 +12,7 @@ from recsys_cl.encoders.context import Context
 from recsys_cl.encoders.sequence import GRU, Transformer
 from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.objectives import LearnedTemperature, NegativeSample, nt_xent_loss, symmetric_info_nce_loss
+from recsys_cl.objectives.contrastive import Mask
 from recsys_cl.objectives.next_item import binary_next_item_loss, gbce_loss, next_item_loss, sampled_next_item_loss
 from recsys_cl.training.distributed import mean_over_processes
 
@@ -115,6 +116,8 @@ class SequenceNetwork(nn.Module):
         hidden: Tensor | None = None,
         negative: Tensor | None = None,
         log_q: Tensor | None = None,
+        known_row: Tensor | None = None,
+        known_item: Tensor | None = None,
         keep_id: Tensor | None = None,
         view_items: Tensor | None = None,
         view_lengths: Tensor | None = None,
@@ -127,7 +130,11 @@ class SequenceNetwork(nn.Module):
         states = self.states(items, lengths, vectors, features, attributes)  # (T, d)
         states = (states if hidden is None else states[hidden]).float()  # (T, d), or (M, d) of the hidden places
         table = vectors.float()  # (N, d)
-        loss = mean_over_processes(self._rows(states, table, asked, negative, log_q))
+        spared = None
+        if known_row is not None and known_item is not None:
+            row = torch.arange(len(lengths), device=items.device).repeat_interleave(lengths)  # (T,)
+            spared = _spare(known_row, known_item, row if hidden is None else row[hidden], len(lengths), len(table))
+        loss = mean_over_processes(self._rows(states, table, asked, negative, log_q, spared))
         if view_items is not None and view_lengths is not None:
             views = self.last_states(view_items, view_lengths, vectors).float()  # (2W, d)
             loss = loss + self.contrast * nt_xent_loss(*views.chunk(2), temperature=VIEW_TEMPERATURE)
@@ -151,13 +158,21 @@ class SequenceNetwork(nn.Module):
         return self.kinds(torch.cat([states, items], dim=-1))  # (T, K)
 
     def _rows(
-        self, states: Tensor, table: Tensor, asked: Tensor, negative: Tensor | None, log_q: Tensor | None
+        self,
+        states: Tensor,
+        table: Tensor,
+        asked: Tensor,
+        negative: Tensor | None,
+        log_q: Tensor | None,
+        spared: Mask | None,
     ) -> Tensor:
         """Loss of each event that is asked for, ``(T,)``."""
         temperature = self.temperature()
         match self.objective:
             case "softmax":
-                return next_item_loss(states, table, asked, temperature=temperature, reduction="none")  # (T,)
+                return next_item_loss(
+                    states, table, asked, temperature=temperature, mask=spared, reduction="none"
+                )  # (T,)
             case "sampled-softmax":
                 assert negative is not None
                 assert log_q is not None
@@ -186,3 +201,10 @@ class SequenceNetwork(nn.Module):
             for part in (self.items.of_text, self.items.of_ids)
         )
         return symmetric_info_nce_loss(by_text, by_ids, temperature=VIEW_TEMPERATURE)
+
+
+def _spare(known_row: Tensor, known_item: Tensor, row: Tensor, n_rows: int, n_items: int) -> Mask:
+    """What is no negative of the event in each of the given rows, as a function of a slice of events."""
+    known = torch.zeros(n_rows, n_items, dtype=torch.bool, device=row.device)  # (W, N)
+    known[known_row, known_item] = True
+    return lambda events: known[row[events]]  # (R, N)

@@ -29,6 +29,7 @@ from recsys_cl.training.window_parts import (
     EventContext,
     ForgottenIds,
     HiddenEvents,
+    KnownItems,
     NextKinds,
     OwnNegatives,
     SameTarget,
@@ -64,6 +65,8 @@ class Sequential(TrainedRecommender):
         negatives: Negatives of the sampled objectives: a batch shares those of the softmax, binary ones are of each
             event's own.
         calibration: Of ``"gbce"``, from 0 (``"bce"``) to 1.
+        spare_known: Whether the softmax leaves out of a user's negatives what they chose at any other time in training:
+            what they will choose later is no wrong answer now, and what they have is not asked for again.
         mask_share: Share of the events that a bidirectional encoder must guess.
         mask_last: Chance that it must guess the last event alone, as at use.
         views: Changes that make two views of a window, such as ``"crop+mask+reorder"``, or ``"same-target"`` for
@@ -80,6 +83,7 @@ class Sequential(TrainedRecommender):
         learning_rate: Peak learning rate.
         weight_decay: Decoupled weight decay.
         patience: Epochs without a better validation NDCG@10 before training stops.
+        validation_queries: At most this many of the validation queries, a seeded sample, tell epochs apart.
         seed: Seed of weights, order, dropout and augmentations.
 
     See: chapter 7; chapter 11 trains it at full size.
@@ -99,6 +103,7 @@ class Sequential(TrainedRecommender):
     objective: ObjectiveName = "softmax"
     negatives: int = 256
     calibration: float = 0.75
+    spare_known: bool = False
     mask_share: float = 0.2
     mask_last: float = 0.1
     views: str = ""
@@ -114,6 +119,7 @@ class Sequential(TrainedRecommender):
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
     patience: int = 4
+    validation_queries: int = 1_500
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -121,8 +127,12 @@ class Sequential(TrainedRecommender):
         both = self.ids and self.model
         if (self.align or self.align_sequences) and not both:
             raise InputError("there is nothing to align without texts and ids; set model='minilm' and ids=true")
-        if self.context and self.encoder == "bidirectional":
-            raise InputError("context is read by causal encoders; use encoder='causal' or 'gru', or leave context out")
+        if self.spare_known and self.objective != "softmax":
+            raise InputError(f"spare_known is about the full softmax; use objective='softmax', not {self.objective!r}")
+        if (self.context or self.next_kind) and self.encoder == "bidirectional":
+            raise InputError(
+                "context and next_kind are for encoders that read forwards; use encoder='causal' or 'gru', or neither"
+            )
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
         """Train on ``split.train``, stop by NDCG@10 on ``split.validation``.
@@ -236,7 +246,7 @@ class Sequential(TrainedRecommender):
     def _run(self, split: Split, *, since: float | None = None, **options: Any) -> None:
         """Train the network on windows of the split, and keep what it became."""
         examples = Windows(split.train, length=self._inputs, parts=self._parts(split), since=since, seed=self.seed)
-        queries = a_sample(split.validation, seed=self.seed)
+        queries = a_sample(split.validation, self.validation_queries, seed=self.seed)
         self._train(
             split,
             self.network,
@@ -258,6 +268,8 @@ class Sequential(TrainedRecommender):
             parts.append(SharedNegatives(UniformNegatives(n_items, seed=seed), self.negatives))
         if self.objective in ("bce", "gbce"):
             parts.append(OwnNegatives(train, n_items, self.negatives, seed))
+        if self.spare_known:
+            parts.append(KnownItems(train))
         if self.views == "same-target":
             parts.append(SameTarget(train, n_items, self.length, seed))
         elif self.views:
@@ -327,8 +339,8 @@ class Sequential(TrainedRecommender):
         return self.network
 
 
-def a_sample(queries: Queries, *, seed: int, at_most: int = 4_000) -> Queries:
-    """At most so many of the queries, a seeded sample: enough to tell epochs apart, at a fraction of their training."""
+def a_sample(queries: Queries, at_most: int, *, seed: int) -> Queries:
+    """At most so many of the queries, a seeded sample in their order."""
     if len(queries) <= at_most:
         return queries
     return queries[np.sort(np.random.default_rng(seed).permutation(len(queries))[:at_most])]

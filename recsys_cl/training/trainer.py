@@ -4,39 +4,55 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler
-from tqdm.auto import tqdm
-from transformers import (
-    EarlyStoppingCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from torch import nn
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
 
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation.ranking import SLOW
 from recsys_cl.provenance import provenance
-from recsys_cl.training.examples import EpochShuffle, Key
+from recsys_cl.training.checkpoints import check_fit, claim, newest_checkpoint
+from recsys_cl.training.loop import EpochBar, Examples, RankingTrainer
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class Execution:
+    r"""How a run is carried out, whatever is trained: what it costs, and little of what is learned.
+
+    **What accumulation leaves as it is.** The loss of a batch is a mean over the events that it asks for, and batches
+    of ragged windows differ in events. With :math:`n_m` events in batch m, each loss is weighted by its events, so that
+
+    .. math:: \nabla L = \frac{\sum_m n_m \nabla L_m}{\sum_m n_m}
+
+    is the gradient of one batch that holds them all: exact, but for rounding, where the loss of an event depends on
+    that event alone (softmax over the catalogue, binary losses with negatives of each event's own, masked items). It
+    is not where events meet within a batch: contrasts of views or towers see the negatives of their own part only, and
+    shared negatives or forgotten ids are drawn once a part. Dropout draws other numbers.
+
+    Attributes:
+        precision: ``"bfloat16"`` computes matrix products in half the bits, the weights stay ``"float32"``;
+            ``"auto"`` does so on a GPU that can.
+        accumulate: Batches whose gradients make one step.
+        checkpoints: How many of the newest checkpoints are kept.
+
+    See: chapter 11.
+    """
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    accumulate: int = 1
+    checkpoints: int = 3
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Execution):
     """How to optimise; what to optimise is the model's business.
 
     Attributes:
@@ -47,7 +63,6 @@ class TrainingConfig:
         schedule: What it does after that: ``"constant"``, or ``"linear"`` decay to zero at the last epoch.
         weight_decay: Decoupled weight decay.
         patience: Epochs without a better validation metric before training stops.
-        accumulate: Steps whose gradients are summed before the optimiser acts.
         seed: Seed of weights, order, dropout and augmentations.
         metric: Validation metric, the larger, the better.
         keep: ``"best"`` stops by the validation metric and keeps the best epoch; ``"last"`` trains for all epochs and
@@ -60,23 +75,10 @@ class TrainingConfig:
     warmup: int = 50
     weight_decay: float = 0.0
     patience: int = 3
-    accumulate: int = 1
     seed: int = 0
     metric: str = "ndcg@10"
     schedule: Literal["constant", "linear"] = "constant"
     keep: Literal["best", "last"] = "best"
-
-
-class Examples(Protocol):
-    """A data set of keys that cuts whole batches."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: Key) -> Key: ...
-
-    def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
-        """The batch that the model's ``forward`` takes."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -94,63 +96,6 @@ class TrainingReport:
     epochs: int
     seconds: float
     history: list[dict[str, float]]
-
-
-class RankingTrainer(Trainer):
-    """A ``Trainer`` that shuffles without state and validates by ranking.
-
-    The model's ``forward`` takes a collated batch and returns ``{"loss": ...}``.
-    """
-
-    model: nn.Module
-    train_dataset: Examples
-
-    def __init__(self, *, validate: Callable[[], dict[str, float]], **options: Any) -> None:
-        super().__init__(**options)
-        self.validate = validate
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[Key]:
-        return EpochShuffle(len(self.train_dataset), seed=self.args.seed)
-
-    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Rank the validation queries; ``config.metric`` steers early stopping and the choice of checkpoint."""
-        self.model.eval()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.validate().items()}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-
-class EpochBar(TrainerCallback):
-    """A bar over epochs with the validation metric, on standard error, for runs of more than a few seconds."""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Open the bar."""
-        self.bar = tqdm(
-            total=state.max_steps,
-            initial=state.global_step,
-            desc="training",
-            delay=SLOW,
-            leave=False,
-            disable=not state.is_world_process_zero,
-        )
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Move it."""
-        self.bar.update(1)
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Show the latest validation metric."""
-        metric = args.metric_for_best_model
-        self.bar.set_postfix_str(f"validation {metric} {state.log_history[-1][f'eval_{metric}']:.4f}", refresh=False)
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Close it."""
-        self.bar.close()
 
 
 def train(
@@ -180,8 +125,10 @@ def train(
         callbacks: What else the trainer calls, such as AdaLoRA's allocation of ranks.
 
     Raises:
-        InputError: If asked to resume without a folder, where there is no intact checkpoint, or with other
-            settings; if a fresh run is given the folder of another; if several processes are given no folder.
+        InputError: If asked to resume without a folder, where there is no intact checkpoint, with other settings than
+            may change, or from a checkpoint of another network; if a fresh run is given the folder of another; if
+            several processes are given no folder; if the GPU has no bfloat16.
+        TrainingError: If the loss is NaN or infinite: names the step, the learning rate and the last good checkpoint.
 
     See: chapter 5.
     """
@@ -192,7 +139,9 @@ def train(
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
         checkpoint = newest_checkpoint(place) if resume else None
         if folder is not None:
-            _claim(Path(folder), {**asdict(config), **(settings or {})}, resume=resume)
+            claim(Path(folder), {**asdict(config), **(settings or {})}, resume=resume)
+        if checkpoint is not None:
+            check_fit(checkpoint, model)
         trainer = _trainer(model, examples, validate, config, Path(place), callbacks, keep_logs=folder is not None)
         started = time.perf_counter()
         with warnings.catch_warnings():
@@ -202,31 +151,6 @@ def train(
         if folder is not None and trainer.is_world_process_zero():
             _write_run(Path(folder), config, report)
     return report
-
-
-def _claim(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
-    """Write the settings of a fresh run, or check that a resumed run has the same."""
-    file = folder / "settings.json"
-    if resume:
-        try:
-            before = dict(json.loads(file.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(
-                f"{str(file)!r} is missing or damaged, so the run cannot be resumed; start afresh"
-            ) from error
-        for name in settings:
-            if before.get(name) != settings[name]:
-                raise InputError(
-                    f"the run in {str(folder)!r} has {name}={before.get(name)!r}, not {settings[name]!r}; "
-                    "resume it with its own settings, or start in another folder"
-                )
-        return
-    if int(os.environ.get("RANK", "0")) > 0:
-        return
-    if any(folder.glob("checkpoint-*")):
-        raise InputError(f"{str(folder)!r} holds the checkpoints of another run; pass --resume or another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _several_processes() -> bool:
@@ -243,6 +167,8 @@ def _trainer(
     *,
     keep_logs: bool,
 ) -> RankingTrainer:
+    if config.accumulate < 1 or config.checkpoints < 1:
+        raise InputError(f"accumulate={config.accumulate}, checkpoints={config.checkpoints}; give 1 or more")
     cuda = torch.cuda.is_available()
     cpu = not cuda and not torch.backends.mps.is_available()
     arguments = TrainingArguments(
@@ -258,13 +184,14 @@ def _trainer(
         ddp_backend="gloo" if cpu and _several_processes() else None,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,  # texts, counts and known positives are constants
-        bf16=cuda and torch.cuda.is_bf16_supported(),
+        bf16=_half(config.precision, cuda=cuda),
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,
         eval_strategy="epoch",
         save_strategy="epoch",
         logging_strategy="epoch",
-        save_total_limit=3,
+        logging_nan_inf_filter=False,  # such a loss stops the run
+        save_total_limit=config.checkpoints,
         load_best_model_at_end=config.keep == "best",
         metric_for_best_model=config.metric,
         greater_is_better=True,
@@ -282,6 +209,7 @@ def _trainer(
         eval_dataset=examples,  # asked for by Trainer, read by nobody: RankingTrainer.evaluate ranks instead
         data_collator=examples.collate,
         validate=validate,
+        keeps_checkpoints=keep_logs,
         callbacks=[
             *([EarlyStoppingCallback(config.patience)] if config.keep == "best" else []),
             EpochBar(),
@@ -291,6 +219,14 @@ def _trainer(
     for printer in [one for one in trainer.callback_handler.callbacks if type(one).__name__ == "PrinterCallback"]:
         trainer.remove_callback(printer)
     return trainer
+
+
+def _half(precision: str, *, cuda: bool) -> bool:
+    """Whether matrix products are computed in bfloat16."""
+    able = cuda and torch.cuda.is_bf16_supported()
+    if precision == "bfloat16" and cuda and not able:
+        raise InputError("precision='bfloat16', but this GPU has none; use float32 or auto")
+    return precision == "bfloat16" or (precision == "auto" and able)
 
 
 def _report(state: TrainerState, seconds: float, metric: str) -> TrainingReport:
@@ -313,36 +249,3 @@ def _write_run(folder: Path, config: TrainingConfig, report: TrainingReport) -> 
         **provenance(),
     }
     (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")
-
-
-def newest_checkpoint(folder: str | Path) -> Path:
-    """The newest checkpoint that can be read to its end; damaged ones are passed over with a warning.
-
-    Raises:
-        InputError: If there is none.
-    """
-    folder = Path(folder)
-    numbered = [
-        (int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := re.search(r"-(\d+)$", path.name))
-    ]
-    for _, checkpoint in sorted(numbered, reverse=True):
-        fault = _fault(checkpoint)
-        if fault is None:
-            return checkpoint
-        warnings.warn(f"{checkpoint.name} is damaged ({fault}); falling back to the one before", stacklevel=2)
-    raise InputError(f"no intact checkpoint in {str(folder)!r}; train without --resume")
-
-
-def _fault(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, or ``None``."""
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text())
-        with safe_open(checkpoint / "model.safetensors", framework="pt") as tensors:
-            tensors.keys()
-        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-            with zipfile.ZipFile(checkpoint / name) as archive:  # what torch.save writes
-                if (broken := archive.testzip()) is not None:
-                    return f"{name}: {broken} fails its checksum"
-    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    return None

@@ -63,6 +63,25 @@ class OwnNegatives:
 
 
 @dataclass(frozen=True, eq=False)
+class KnownItems:
+    """All that the user of each window chose in training, before and after: what is no negative.
+
+    Attributes:
+        train: The log.
+    """
+
+    train: Sequences
+
+    def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
+        """``known_row`` and ``known_item`` ``(K,)``: window and item."""
+        start, stop = self.train.start[cut.user], self.train.stop[cut.user]  # (W,) both
+        return {
+            "known_row": np.repeat(np.arange(len(cut.user)), stop - start),
+            "known_item": self.train.items[ragged(start, stop)],
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class HiddenEvents:
     """Windows as a cloze: all their events, some hidden, to be told from those before and after.
 

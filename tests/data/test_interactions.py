@@ -331,3 +331,48 @@ def test_renaming_ids_changes_no_number(rename):
         results.append([*numbers, evaluate(EASE(l2=5.0).fit(split), split.test).metrics["ndcg@10"]])
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+class TestUnitsOfTime:
+    SECONDS = (1577836800, 1577836860, 1577836920)
+
+    @pytest.mark.parametrize(
+        ("name", "parts"), [("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9)]
+    )
+    @pytest.mark.parametrize("kind", [int, float, str])
+    def test_parts_of_a_second_are_recognised_by_their_size(self, name: str, parts: int, kind: type) -> None:
+        table = events(timestamp=[kind(second * parts) for second in self.SECONDS])
+        with pytest.warns(UserWarning, match=f"3 timestamps are of the size of {name}.*the first at row 1"):
+            data = Interactions.from_tables(table)
+        assert data.timestamp.tolist() == pytest.approx(list(self.SECONDS), abs=1e-3)
+
+    def test_one_unit_for_all(self) -> None:
+        message = refusal(events(timestamp=[1577836800, 1577836860000, 1577836920]))
+        for part in ("row 2", "milliseconds", "row 1", "seconds", "write all in seconds"):
+            assert part in message
+
+    @pytest.mark.parametrize("odd", [-5, 4_200_000_000])
+    def test_times_before_1970_or_after_2100_are_counted(self, odd: int) -> None:
+        with pytest.warns(UserWarning, match=f"1 timestamps lie before 1970 or after 2100, the first at row 2 .{odd}"):
+            data = Interactions.from_tables(events(timestamp=[10, odd, 30]))
+        assert data.timestamp.tolist() == [10, odd, 30]
+
+    def test_a_date_far_ahead_is_no_part_of_a_second(self) -> None:
+        with pytest.warns(UserWarning, match="1 timestamps lie before 1970 or after 2100.*'2150-01-01'"):
+            data = Interactions.from_tables(events(timestamp=["2020-01-01", "2150-01-01", "2020-01-02"]))
+        assert data.timestamp[0] == 1577836800
+
+    def test_a_clock_of_its_own_that_starts_at_zero_is_in_order(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert Interactions.from_tables(events(timestamp=[0, 5, 9])).timestamp.tolist() == [0, 5, 9]
+
+
+def test_rows_that_go_back_in_time_are_sorted_without_a_word() -> None:
+    table = pd.DataFrame({"user_id": ["ann"] * 4, "item_id": list("wxyz"), "timestamp": [40, 10, 30, 20]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = Interactions.from_tables(table)
+    sequences = data.sequences(seed=0)
+    assert data.item_ids[sequences.items].tolist() == list("xzyw")
+    assert sequences.times.tolist() == [10, 20, 30, 40]

@@ -12,6 +12,8 @@ from recsys_cl.data import Interactions, Sequences, Split, leave_last_n, leave_o
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.recommenders import Sequential, create, load_recommender
+from recsys_cl.training.window_parts import KnownItems
+from recsys_cl.training.windows import Windows
 
 N = 24
 SMALL = {"dim": 16, "blocks": 1, "heads": 1, "length": 8, "batch_size": 16, "dropout": 0.0, "learning_rate": 0.01}
@@ -43,12 +45,28 @@ def split() -> Split:
         {"objective": "gbce", "negatives": 8},
         {"views": "crop+mask+reorder+substitute+insert"},
         {"views": "same-target"},
+        {"spare_known": True},
     ],
     ids=lambda settings: ",".join(map(str, settings.values())),
 )
 def test_the_next_item_is_learned(split: Split, settings: dict) -> None:
     model = Sequential(**{**SMALL, "epochs": 30, "patience": 30, **settings}).fit(split)
     assert evaluate(model, split.test, ks=(1,)).mean("hr@1") > 0.9  # chance: 1/12
+
+
+def test_known_positives_are_no_negatives(split: Split) -> None:
+    """The loss is the cross-entropy over the target and what the user never chose in training."""
+    model = Sequential(**SMALL, epochs=1, spare_known=True).fit(split)
+    network, train = model.network, split.train
+    batch = Windows(train, length=8, parts=[KnownItems(train)]).collate([(0, window) for window in range(5)])
+    vectors = network.vectors()
+    logits = network.states(batch["items"], batch["lengths"], vectors) @ vectors.T / network.temperature()
+    row = torch.arange(len(batch["lengths"])).repeat_interleave(batch["lengths"])
+    for event, (window, target) in enumerate(zip(row.tolist(), batch["asked"].tolist(), strict=True)):
+        known = batch["known_item"][batch["known_row"] == window].tolist()
+        logits[event, [item for item in known if item != target]] = -torch.inf
+    expected = torch.nn.functional.cross_entropy(logits, batch["asked"])
+    torch.testing.assert_close(network(**batch)["loss"], expected)
 
 
 def test_saved_is_loaded(split: Split, tmp_path: Path) -> None:
@@ -175,7 +193,8 @@ def test_an_update_learns_what_is_new() -> None:
     ("settings", "message"),
     [
         ({"align": 0.1}, "nothing to align without texts and ids"),
-        ({"encoder": "bidirectional", "context": "gap"}, "context is read by causal encoders"),
+        ({"encoder": "bidirectional", "context": "gap"}, "for encoders that read forwards"),
+        ({"spare_known": True, "objective": "bce"}, "spare_known is about the full softmax"),
         ({"context": "weather"}, "no context feature 'weather'"),
         ({"views": "crop+blur"}, "blur"),
         ({"heads": 3}, "does not split into 3 heads"),

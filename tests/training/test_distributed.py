@@ -23,6 +23,7 @@ from recsys_cl.errors import InputError
 from recsys_cl.objectives import KnownPositives, in_batch_log_q, info_nce_loss, symmetric_info_nce_loss
 from recsys_cl.recommenders.two_tower import TwoTowerModel
 from recsys_cl.training import NextItemExamples, encode_in_chunks, gather_items
+from recsys_cl.training.windows import Windows
 
 N_USERS, N_ITEMS, SIZE = 9, 12, 16
 LIKES = np.random.default_rng(0).integers(N_ITEMS, size=(N_USERS, 3))
@@ -198,6 +199,38 @@ def test_two_rectangles_are_the_symmetric_loss() -> None:
         query_log_q=USER_LOG_Q[users],
     )
     torch.testing.assert_close(both_ways(*draw, torch.tensor(0.3), users, items), expected)
+
+
+def run_cli(folder: Path, batch_size: int, *launch: str) -> tuple[list[float], dict]:
+    """Losses of the epochs and test metrics of ``recsys-cl train``, behind a launcher or on its own."""
+    settings = {"dim": 8, "length": 10, "dropout": 0, "epochs": 3, "batch_size": batch_size}
+    files = ("--interactions", folder.parent / "events.csv", "--output", folder)
+    options = (part for name, value in settings.items() for part in ("--set", f"{name}={value}"))
+    command = ["-m", "recsys_cl", "train", "--model", "sasrec", *map(str, files), *options, "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *launch, *command], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "checkpoints" / "run.json").read_text())["report"]
+    printed = [line for line in done.stdout.splitlines() if line]
+    assert len(printed) == 1, "one process prints the result"
+    return [epoch["loss"] for epoch in report["history"]], json.loads(printed[0])["rows"][0]["metrics"]
+
+
+@pytest.mark.slow
+def test_two_processes_of_the_command_line_follow_the_loss_of_one(tmp_path: Path) -> None:
+    data = synthetic(120, 80, ties=0.0, seed=4)
+    data.events.to_pandas().drop(columns="event").to_csv(tmp_path / "events.csv", index=False)
+    windows = Windows(leave_one_out(data).train, length=10)
+    size = max(size for size in range(2, 65, 2) if len(windows) % size == 0)
+    assert size > 10, "a batch that is not full would be filled up"
+    assert len({*windows.collate([(0, key) for key in range(20)])["lengths"].tolist()}) > 1, "windows are ragged"
+    one, alone = run_cli(tmp_path / "one", size)
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    two, together = run_cli(tmp_path / "two", size // 2, *launch)
+    assert two == pytest.approx(one, rel=1e-4)
+    assert together["ndcg@10"]["mean"] == pytest.approx(alone["ndcg@10"]["mean"], abs=0.02)
 
 
 if __name__ == "__main__":

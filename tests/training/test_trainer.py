@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,14 +19,17 @@ from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
 from recsys_cl.data import PAD, Sequences, leave_one_out, synthetic
-from recsys_cl.errors import InputError
+from recsys_cl.errors import InputError, TrainingError
 from recsys_cl.objectives import KnownPositives
-from recsys_cl.recommenders import TwoTower
+from recsys_cl.recommenders import Sequential, TwoTower
+from recsys_cl.recommenders.trained import TrainedRecommender
 from recsys_cl.training import (
     EpochShuffle,
+    Execution,
     NextItemExamples,
     TrainingConfig,
     TrainingReport,
+    loop,
     newest_checkpoint,
     train,
 )
@@ -331,3 +334,160 @@ def test_no_progress_bar_is_left_on_standard_output(capsys: pytest.CaptureFixtur
         warnings.simplefilter("error")
         TwoTower(**{**SETTINGS, "epochs": 1}).fit(leave_one_out(synthetic(100, 80)))
     assert capsys.readouterr().out == ""
+
+
+class Cliff(nn.Module):
+    """Downhill from 1 until, below .35, the loss is no number any more."""
+
+    def __init__(self, edge: float = 0.35) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.edge = edge
+
+    def forward(self, number: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.weight + (torch.nan if self.weight < self.edge else 0.0) + 0 * number.sum()}
+
+
+class TestNumbersThatEnd:
+    config = TrainingConfig(epochs=12, batch_size=10, learning_rate=0.1, warmup=0, keep="last")
+
+    def walk(self, model: nn.Module, config: TrainingConfig, **options: Any) -> Recorder:
+        recorder = Recorder()
+        train(model, Numbers(), validate=lambda: {"ndcg@10": 0.0}, config=config, callbacks=[recorder], **options)
+        return recorder
+
+    def test_a_loss_that_is_nan_names_the_step_the_rate_and_the_last_good_checkpoint(self, tmp_path: Path) -> None:
+        with pytest.raises(TrainingError) as caught:
+            self.walk(Cliff(), self.config, folder=tmp_path)
+        for part in ("loss is nan", "step 8", "rate 0.1", str(tmp_path / "checkpoint-7"), "--resume --set"):
+            assert part in str(caught.value)
+
+    def test_a_run_without_a_folder_is_told_to_start_afresh(self) -> None:
+        with pytest.raises(TrainingError, match=r"loss is nan at step 8.*start afresh with a smaller rate"):
+            self.walk(Cliff(), self.config)
+
+    def test_it_goes_on_from_there_with_a_smaller_rate(self, tmp_path: Path) -> None:
+        with pytest.raises(TrainingError):
+            self.walk(Cliff(), self.config, folder=tmp_path)
+        model = Cliff(edge=0.2)
+        slower = TrainingConfig(**{**vars(self.config), "learning_rate": 0.01})
+        recorder = self.walk(model, slower, folder=tmp_path, resume=True)
+        assert recorder.rates == pytest.approx([0.01] * 5)
+        assert float(model.weight.detach()) == pytest.approx(1 - 7 * 0.1 - 5 * 0.01, abs=1e-3)
+
+    def test_a_gradient_that_is_infinite_does_not_reach_the_weights(self) -> None:
+        class Root(Cliff):
+            def forward(self, number: torch.Tensor) -> dict[str, torch.Tensor]:
+                return {"loss": (0.0 * number.sum() + self.weight - 1).abs().sqrt()}
+
+        model = Root()
+        with pytest.raises(TrainingError, match=r"norm of the gradient is .* at step 1"):
+            self.walk(model, self.config)
+        assert float(model.weight.detach()) == 1
+
+    def test_weights_without_bounds_are_named_even_where_the_loss_refuses_them(self) -> None:
+        class Refusing(Cliff):
+            def forward(self, number: torch.Tensor) -> dict[str, torch.Tensor]:
+                if not self.weight.isfinite():
+                    raise InputError("a vector is not finite")
+                return super().forward(number)
+
+        steep = TrainingConfig(**{**vars(self.config), "learning_rate": 1e39})
+        with pytest.raises(
+            TrainingError, match=r"a weight is not finite at step 2, learning rate 1e\+39; .*smaller rate"
+        ):
+            self.walk(Refusing(edge=-torch.inf), steep)
+
+    def test_other_errors_stay_what_they_are(self) -> None:
+        class Wrong(Cliff):
+            def forward(self, number: torch.Tensor) -> dict[str, torch.Tensor]:
+                raise InputError("temperature=0")
+
+        with pytest.raises(InputError, match="temperature=0"):
+            self.walk(Wrong(), self.config)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"dim": 8}, r"network.* is \(16,\) there and \(8,\) here"), ({"blocks": 1}, r"blocks\.1\..* and absent here")],
+)
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, change: dict, word: str) -> None:
+    split = leave_one_out(synthetic(100, 80))
+    settings = {"dim": 16, "length": 10, "epochs": 1}
+    Sequential(**settings).fit(split, folder=tmp_path)
+    with pytest.raises(InputError, match=r"has (dim=16, not 8|blocks=2, not 1)"):
+        Sequential(**{**settings, **change}).fit(split, folder=tmp_path, resume=True)
+    stored = json.loads((tmp_path / "settings.json").read_text())
+    (tmp_path / "settings.json").write_text(json.dumps({**stored, **change}))  # somebody's edit
+    with pytest.raises(InputError, match=word):
+        Sequential(**{**settings, **change}).fit(split, folder=tmp_path, resume=True)
+
+
+def test_another_catalogue_is_refused(tmp_path: Path) -> None:
+    settings = {"dim": 8, "length": 10, "epochs": 1}
+    Sequential(**settings).fit(leave_one_out(synthetic(100, 80)), folder=tmp_path)
+    other = leave_one_out(synthetic(100, 96))
+    with pytest.raises(InputError, match=r"has data='.*', not '.*'"):
+        Sequential(**settings).fit(other, folder=tmp_path, resume=True)
+    stored = json.loads((tmp_path / "settings.json").read_text())
+    (tmp_path / "settings.json").write_text(json.dumps({**stored, **other.identity}))
+    with pytest.raises(InputError, match=r"catalogue: .* is \(80, 8\) there and \(96, 8\) here"):
+        Sequential(**settings).fit(other, folder=tmp_path, resume=True)
+
+
+class TestExecution:
+    settings: ClassVar[dict[str, Any]] = {"dim": 8, "length": 6, "dropout": 0.0, "epochs": 2}
+
+    def fitted(self, model: TrainedRecommender, **execution: Any) -> TrainedRecommender:
+        model.execution = Execution(**execution)
+        return model.fit(leave_one_out(synthetic(100, 80)))
+
+    @pytest.mark.parametrize("options", [{}, {"objective": "bce", "negatives": 4}, {"encoder": "bidirectional"}])
+    def test_two_accumulated_batches_of_ragged_windows_are_one_of_both(
+        self, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = self.fitted(Sequential(**self.settings, **options, batch_size=32))
+        halves = self.fitted(Sequential(**self.settings, **options, batch_size=16), accumulate=2)
+        assert [*whole.state] == [*halves.state]
+        for name, tensor in whole.state.items():
+            torch.testing.assert_close(halves.state[name], tensor, rtol=1e-4, atol=1e-5)
+        losses = [[epoch["loss"] for epoch in model.report.history] for model in (whole, halves)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+        monkeypatch.setattr(loop, "_weights", lambda batches, device: torch.ones(len(batches)))
+        means = self.fitted(Sequential(**self.settings, **options, batch_size=16), accumulate=2)
+        moved = [float((means.state[name] - tensor).abs().sum()) for name, tensor in whole.state.items()]
+        assert max(moved) > 1e-2
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            lambda: Sequential(dim=8, length=6, epochs=1),
+            lambda: Sequential(dim=8, length=6, epochs=1, encoder="bidirectional"),
+            lambda: Sequential(dim=8, length=6, epochs=1, encoder="gru"),
+            lambda: Sequential(dim=8, length=6, epochs=1, objective="gbce", negatives=8),
+            lambda: Sequential(dim=8, length=6, epochs=1, objective="sampled-softmax"),
+            lambda: Sequential(dim=8, length=6, epochs=1, views="crop+mask+reorder"),
+            lambda: TwoTower(model="", dim=8, length=6, epochs=1),
+        ],
+    )
+    def test_half_the_bits_train_on_the_cpu_as_well(self, model: Any) -> None:
+        full, half = self.fitted(model(), precision="float32"), self.fitted(model(), precision="bfloat16")
+        assert {tensor.dtype for tensor in half.state.values()} == {tensor.dtype for tensor in full.state.values()}
+        losses = [one.report.history[0]["loss"] for one in (full, half)]
+        assert losses[0] != losses[1]
+        assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+    def test_auto_on_a_cpu_is_full_precision(self) -> None:
+        auto, full = (self.fitted(Sequential(**self.settings), precision=name) for name in ("auto", "float32"))
+        for name, tensor in full.state.items():
+            torch.testing.assert_close(auto.state[name], tensor, rtol=0, atol=0)
+
+    def test_as_many_checkpoints_as_asked_for_are_kept(self, tmp_path: Path) -> None:
+        model = Sequential(**{**self.settings, "epochs": 4})
+        model.execution = Execution(checkpoints=1)
+        model.fit(leave_one_out(synthetic(100, 80)), folder=tmp_path)
+        assert len(list(tmp_path.glob("checkpoint-*"))) <= 2  # the newest, and the best
+
+    def test_no_batch_is_no_step(self) -> None:
+        with pytest.raises(InputError, match="accumulate=0"):
+            self.fitted(Sequential(**self.settings), accumulate=0)

@@ -10,6 +10,7 @@ from recsys_cl.training.window_parts import (
     EventContext,
     ForgottenIds,
     HiddenEvents,
+    KnownItems,
     NextKinds,
     OwnNegatives,
     SameTarget,
@@ -63,6 +64,14 @@ def test_shared_negatives_come_with_their_chances(train: Sequences) -> None:
     sample = SharedNegatives(UniformNegatives(N), 7)(cut_of(train))
     assert sample["negative"].shape == sample["log_q"].shape == (7,)
     np.testing.assert_allclose(np.exp(sample["log_q"]), 1 / N, rtol=1e-6)
+
+
+def test_known_items_are_all_that_the_windows_user_chose(train: Sequences) -> None:
+    cut = cut_of(train)
+    batch = KnownItems(train)(cut)
+    for window, user in enumerate(cut.user):
+        known = batch["known_item"][batch["known_row"] == window]
+        assert known.tolist() == train.items[train.start[user] : train.stop[user]].tolist()
 
 
 def test_hidden_events_can_be_put_back(train: Sequences) -> None:

@@ -1,0 +1,98 @@
+"""A data set that nobody tuned for: string ids, texts in Chinese, Arabic and Cyrillic, and the command line on it.
+
+    python benchmarks/foreign.py --folder /tmp/foreign
+    python benchmarks/foreign.py --folder /tmp/foreign --users 500 --items 400 --model popularity
+
+makes ``events.csv`` and ``items.csv`` with a structure to be learned (tastes that drift, and chains of items that
+follow one another), runs ``recsys-cl train`` on them, and prints the wall time of its parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recsys_cl.data import Interactions, synthetic
+
+ALPHABETS = ("电影书音乐城市山水花鸟风月雪夜光影", "ابتثجحخدذرزسشصضطظعغفقكلمنهوي", "абвгдежзийклмнопрстуфхцчшщыэюя")
+FOLLOWS = 0.4
+"""Share of the events that are the successor of the item before."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--model", default="sasrec")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    write(synthetic(options.users, options.items, 10 * options.users, seed=options.seed), options.folder, options.seed)
+    started = time.perf_counter()
+    result = train(options.folder, options.model)
+    print(json.dumps({"wall seconds": round(time.perf_counter() - started), **parts(options.folder), **result}))
+
+
+def write(data: Interactions, folder: Path, seed: int) -> None:
+    """Write the two files, with ids and texts of another world."""
+    rng = np.random.default_rng(seed)
+    item_ids = np.array([f"sku/{number:x}-Ä" for number in rng.permutation(data.n_items) + 4096])
+    user_ids = np.array([f"клиент_{number}" for number in rng.permutation(data.n_users)])
+    events = pd.DataFrame(
+        {"user_id": user_ids[data.user], "item_id": item_ids[chained(data, rng)], "timestamp": data.timestamp}
+    )
+    events.drop_duplicates(["user_id", "item_id"]).to_csv(folder / "events.csv", index=False)
+    scripts = [np.array(list(letters)) for letters in ALPHABETS]
+    words = {word for text in data.texts for word in text.split()}
+    foreign = {word: "".join(rng.choice(scripts[k % 3], size=4)) for k, word in enumerate(sorted(words))}
+    texts = [" ".join(foreign[word] for word in text.split()) for text in data.texts]
+    titles = [f"{text.split()[0]} № {number}" for number, text in enumerate(texts)]
+    pd.DataFrame({"item_id": item_ids, "title": titles, "text": texts}).to_csv(folder / "items.csv", index=False)
+
+
+def chained(data: Interactions, rng: np.random.Generator) -> np.ndarray:
+    """Items of the events, a share of them replaced by a fixed successor of the same user's item before."""
+    successor = rng.permutation(data.n_items)
+    order = np.lexsort((data.timestamp, data.user))
+    user, item = data.user[order], data.item[order]
+    for place in np.flatnonzero((rng.random(len(item)) < FOLLOWS) & (np.diff(user, prepend=-1) == 0)):
+        item[place] = successor[item[place - 1]]
+    result = np.empty_like(item)
+    result[order] = item
+    return result
+
+
+def train(folder: Path, model: str) -> dict:
+    """Run the command line as a reader would, and return its table."""
+    files = ("--interactions", folder / "events.csv", "--items", folder / "items.csv")
+    command = ("train", *files, "--model", model, "--output", folder / f"run-{model}", "--json")
+    done = subprocess.run(
+        [sys.executable, "-m", "recsys_cl", *map(str, command)],
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return dict(json.loads(done.stdout))
+
+
+def parts(folder: Path) -> dict[str, float]:
+    """Epochs and seconds of the training itself, where there was one."""
+    reports = sorted(folder.glob("run-*/checkpoints/run.json"), key=lambda file: file.stat().st_mtime)
+    if not reports:
+        return {}
+    report = json.loads(reports[-1].read_text())["report"]
+    return {"epochs": report["epochs"], "training seconds": round(report["seconds"]), "validation": report["best"]}
+
+
+if __name__ == "__main__":
+    main()
