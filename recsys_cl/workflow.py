@@ -7,7 +7,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,16 +178,30 @@ def run(config: RunConfig, *, folder: str | Path, resume: bool = False) -> Compa
     held_out = split_data(data, config.split, n=config.n, seed=config.seed)
     recommender = config.recommender()
     _free(folder, resume=resume)
-    if first_process():
-        config.write(folder / NAME)
     started = time.perf_counter()
-    _fit(recommender, held_out, folder, resume=resume)
+    with _written(config, folder / NAME):
+        _fit(recommender, held_out, folder, resume=resume)
     row = Row(config.model, seconds=time.perf_counter() - started)
     protocol = {"folder": str(folder), "data": data.name, "split": config.split, **_reads(recommender, held_out)}
     if not first_process():
         return Comparison(protocol, [])
     row.evaluations[config.seed] = evaluate_split(recommender, held_out)
     return Comparison(protocol, [row])
+
+
+@contextmanager
+def _written(config: RunConfig, file: Path) -> Iterator[None]:
+    """Write a config before its run; if the run is refused, what stood there before comes back."""
+    if not first_process():
+        yield
+        return
+    before = file.read_bytes() if file.is_file() else None
+    config.write(file)
+    try:
+        yield
+    except InputError:
+        file.unlink() if before is None else file.write_bytes(before)
+        raise
 
 
 def _fit(recommender: Recommender, held_out: Split, folder: Path | None, *, resume: bool) -> Recommender:

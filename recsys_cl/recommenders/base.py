@@ -33,6 +33,7 @@ RANGES = {
             "blocks",
             "heads",
             "negatives",
+            "validation_queries",
         ),
         (1, None),
     ),
