@@ -16,8 +16,9 @@ ROOMS = [
     ("evaluation",),
     ("training",),
     ("recommenders",),
-    ("results", "workflow"),
-    ("cli",),
+    ("config", "results"),
+    ("workflow",),
+    ("cli", "__main__"),
 ]
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
 PACKAGE = Path(recsys_cl.__file__).parent

@@ -34,7 +34,7 @@ def _comparable(name: str, tensor: Tensor) -> Tensor:
         raise InputError(f"{name} has dtype {tensor.dtype}; vectors are floating point: pass {name}.float()")
     if not tensor.detach().sum().isfinite() and not tensor.isfinite().all():
         index = tuple((~tensor.isfinite()).nonzero()[0].tolist())
-        value, row = float(tensor[index]), index[0] if index else 0
+        value, row = float(tensor.detach()[index]), index[0] if index else 0
         raise InputError(f"{name} has the value {value} in row {row}; look for what made it before the loss does")
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
