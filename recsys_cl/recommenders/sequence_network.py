@@ -70,7 +70,7 @@ class SequenceNetwork(nn.Module):
         self.scale = dim**0.5
         self.temperature = LearnedTemperature(temperature)
         self.hidden_item = nn.Parameter(F.normalize(torch.randn(1, dim), dim=1)) if hides else None
-        self.kinds = nn.Linear(2 * dim, n_kinds) if n_kinds else None
+        self.kinds = nn.Linear(3 * dim, n_kinds) if n_kinds else None
 
     def vectors(self, keep_id: Tensor | None = None) -> Tensor:
         """Vectors of the catalogue, ``(N, dim)``, normalised for cosine."""
@@ -153,9 +153,21 @@ class SequenceNetwork(nn.Module):
         return self.states(items, lengths, vectors, *context)[lengths.cumsum(0) - 1]  # (B, d)
 
     def kind_logits(self, states: Tensor, items: Tensor) -> Tensor:
-        """How likely the next event is of each type if it is on these items: ``(T, dim)`` both to ``(T, kinds)``."""
+        r"""How likely the next event is of each type, if it is on these items.
+
+        .. math:: W [h_t;\, v_i;\, d\, h_t \odot v_i]
+
+        The products say how well the item fits the user, which no sum of the two can.
+
+        Args:
+            states: ``(T, dim)``.
+            items: ``(T, dim)`` vectors of the items.
+
+        Returns:
+            ``(T, kinds)`` logits.
+        """
         assert self.kinds is not None
-        return self.kinds(torch.cat([states, items], dim=-1))  # (T, K)
+        return self.kinds(torch.cat([states, items, self.scale**2 * states * items], dim=-1))  # (T, K)
 
     def _rows(
         self,

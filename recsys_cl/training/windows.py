@@ -52,7 +52,8 @@ class Windows(Dataset[Key]):
     Args:
         train: Training sequences; row ``u`` is user ``u``.
         length: Longest input of the network.
-        since: Ask only for the events from this time on: what an update needs.
+        since: Ask only for the events from this time on, and for up to half a window before them, so that what is new is
+            learned after what came before it: what an update needs. Users without a new event are left out.
         parts: What else a batch holds.
         seed: Seed of the cuts.
 
@@ -76,7 +77,8 @@ class Windows(Dataset[Key]):
         if since is not None:
             rows, positions = train.flat()
             before = np.bincount(rows[train.times[positions] < since], minlength=len(train))
-            self.first = np.maximum(self.first, train.start + before)
+            context = np.where(before < train.lengths, length // 2, 0)
+            self.first = np.maximum(self.first, train.start + before - context)
         asked = np.maximum(train.stop - self.first, 0)  # (U,)
         if not asked.any():
             later = "" if since is None else f", one of them since {since}"

@@ -75,11 +75,11 @@ def test_a_batch_of_empty_windows_still_teaches() -> None:
     assert all(len(size) == 1 and 1 <= size[0] <= 10 for size in sizes)
 
 
-def test_an_update_asks_for_new_events_alone() -> None:
-    train = histories([6, 3])
-    train.times[:] = [0, 1, 2, 3, 4, 5, 0, 1, 2]
-    found = epoch_of(Windows(train, length=10, since=4.0), 0)
-    assert found == [([3, 4], [4, 5])]
+def test_an_update_asks_for_new_events_after_what_came_before_them() -> None:
+    train = histories([9, 3])
+    train.times[:] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2]
+    found = epoch_of(Windows(train, length=6, since=7.0), 0)
+    assert found == [([3, 4, 5, 6, 7], [4, 5, 6, 7, 8])]  # 7 and 8 are new, half a window before them comes along
 
 
 def test_nothing_to_predict_is_an_error() -> None:

@@ -1,0 +1,194 @@
+"""Stored runs of the sequence models: their tables follow from their parts, and a small part comes out again."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, median_high
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys_cl.data import Interactions, leave_last_n, load_movielens
+from recsys_cl.evaluation import evaluate
+from recsys_cl.recommenders import create
+from recsys_cl.results import read_result, search_table
+from recsys_cl.training.flops import parameters
+from recsys_cl.workflow import evaluate_split, split_data
+
+RESULTS = Path(__file__).parents[2] / "book" / "results"
+
+SEARCHES = ("sasrec", "sasrec-hybrid")
+TABLES = {
+    "sequence-leave-last-n": "leave-last-n",
+    "sequence-leave-one-out": "leave-one-out",
+    "sequence-temporal": "temporal",
+    "sequence-cold-items": "cold-items",
+    "sequence-ablation": "leave-last-n",
+}
+
+CLOSED_FORM = 0.002
+"""How far a re-run without training may be from the stored value: other processors round differently."""
+
+TRAINED = 0.015
+"""The same for a trained model of the 94 users that the re-run trains on."""
+
+
+def stored(name: str) -> dict[str, Any]:
+    return read_result(name, RESULTS)["result"]
+
+
+def means(table: dict[str, Any]) -> dict[str, float]:
+    return {row["model"]: row["metrics"]["ndcg@10"]["mean"] for row in table["rows"]}
+
+
+@pytest.fixture(scope="module")
+def data() -> Interactions:
+    return load_movielens()
+
+
+@pytest.mark.parametrize("model", SEARCHES)
+def test_the_search_kept_every_trial_of_its_space(model: str) -> None:
+    result = stored(f"search-{model}")
+    found = result["models"][model]
+    assert len(found["trials"]) == result["trials"] >= 20
+    for trial in found["trials"]:
+        assert set(trial["settings"]) == set(found["space"])
+        assert all(value in found["space"][name] for name, value in trial["settings"].items())
+    table = search_table(read_result(f"search-{model}", RESULTS))
+    assert table.loc[model, "best"] == round(max(trial["validation"] for trial in found["trials"]), 4)
+
+
+def test_both_searches_had_the_same_budget_and_validation() -> None:
+    first, second = (stored(f"search-{model}") for model in SEARCHES)
+    assert first["trials"] == second["trials"]
+    assert first["models"]["sasrec"]["split"] == second["models"]["sasrec-hybrid"]["split"]
+
+
+@pytest.mark.parametrize("model", SEARCHES)
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_were_made_with_the_best_settings_of_the_search(name: str, model: str) -> None:
+    trials = stored(f"search-{model}")["models"][model]["trials"]
+    best = max(trials, key=lambda trial: trial["validation"])["settings"]
+    specs = stored(name)["specs"]
+    if model in specs:
+        made = create(specs[model])
+        assert {field: getattr(made, field) for field in best} == best
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_differences_are_those_of_the_means(name: str) -> None:
+    """Every draw has the same events, so that the mean over all is the mean of the draws."""
+    result = stored(name)
+    mean = means(result)
+    best = max(mean, key=lambda model: mean[model])
+    for reference, tests in ({best: result["tests"]} | result["tests against"]).items():
+        assert set(tests) == set(mean) - {reference}
+        for model, test in tests.items():
+            assert test["low"] <= test["difference"] <= test["high"]
+            if name == "sequence-cold-items":  # draws differ in events
+                assert np.sign(test["difference"]) == np.sign(mean[reference] - mean[model])
+            else:
+                assert test["difference"] == pytest.approx(mean[reference] - mean[model], abs=1e-9)
+
+
+def test_groups_part_the_test_events() -> None:
+    result = stored("sequence-leave-last-n")
+    events = result["protocol"]["events"] * result["protocol"]["draws"]
+    for kind in ("users", "items"):
+        groups = [group for part, group in result["groups"].items() if part.startswith(kind)]
+        assert sum(group["queries"] for group in groups) == events
+        for model, mean in means(result).items():
+            together = sum(group["queries"] * group["means"][model] for group in groups) / events
+            assert together == pytest.approx(mean)
+            for group in groups:
+                if model != "sasrec":
+                    expected = group["means"]["sasrec"] - group["means"][model]
+                    assert group["tests"][model]["difference"] == pytest.approx(expected)
+
+
+def test_an_ablation_changes_one_thing() -> None:
+    """Of the hybrid's rows, ``text alone`` has to drop what is about ids as well."""
+    specs = stored("sequence-ablation")["specs"]
+    together = {
+        "negatives",
+        "temperature",
+        "align",
+        "id_dropout",
+    }  # what has no meaning, or another, without the change
+    for name, spec in specs.items():
+        base = "sasrec" if name == "sasrec" or name.startswith("ids: ") else "sasrec-hybrid"
+        before, after = vars(create(specs[base])), vars(create(spec))
+        changed = {field for field in before if before[field] != after[field]} - together
+        assert len(changed) <= 1, name
+
+
+def test_parameters_and_events_of_the_scaling_run_follow_from_its_sizes(data: Interactions) -> None:
+    rows = stored("scaling")["rows"]
+    blocks = create(stored("sequence-leave-last-n")["specs"]["sasrec"]).blocks
+    for row in rows:
+        assert row["parameters"] == parameters(dim=row["dim"], blocks=blocks, n_items=data.n_items)
+    by_share = sorted((row for row in rows if row["dim"] == 64), key=lambda row: row["share"])
+    assert np.all(np.diff([row["events"] for row in by_share]) > 0)
+    assert by_share[-1]["events"] == leave_last_n(data, seed=0).train.lengths.sum()
+
+
+def test_feedback_compares_the_same_three_models_in_every_run() -> None:
+    runs = stored("feedback")["runs"]
+    assert len(runs) == 3
+    for run in runs:
+        assert set(run) == {"left as it is", "updated", "fitted anew"}
+        assert run["updated"]["seconds"] < run["fitted anew"]["seconds"]
+    for metric in ("new", "old"):
+        values = [row[metric] for run in runs for row in run.values()]
+        assert max(Counter(values).values()) == 1, "an update that changes nothing is no update"
+
+
+def test_time_to_quality_follows_from_the_curves() -> None:
+    result = stored("time-to-quality")
+
+    def reached(run: dict[str, Any]) -> float | None:
+        ends = range(result["consecutive"], len(run["ndcg@10"]) + 1)
+        good = [end for end in ends if fmean(run["ndcg@10"][end - result["consecutive"] : end]) >= result["goal"]]
+        return run["seconds"][good[0] - 1] if good else None
+
+    for name, runs in result["runs"].items():
+        times = [reached(run) for run in runs]
+        assert times == [run["seconds_to_goal"] for run in runs]
+        middle = median_high([np.inf if time is None else time for time in times])
+        assert result["median_seconds_to_goal"][name] == (None if middle == np.inf else middle)
+    for duels in result["races"].values():
+        for duel in duels:
+            if duel["ratio"] is not None:
+                assert duel["ratio"] == pytest.approx(duel["peer"] / duel["ours"])
+
+
+def test_speed_follows_from_counts_and_our_cost_is_linear_in_events() -> None:
+    rows = stored("throughput")["rows"]
+    for row in rows:
+        assert row["predictions_per_second"] == pytest.approx(row["predictions"] / row["seconds"])
+        assert row["seconds_per_epoch"] == pytest.approx(row["seconds"] / row["epochs"])
+    ours = [row for row in rows if row["contender"] == "recsys_cl sasrec"]
+    per_event = [row["seconds_per_epoch"] / row["events"] for row in ours]
+    assert len(ours) == 3
+    assert max(per_event) <= 1.3 * min(per_event)
+
+
+@pytest.mark.parametrize("name", ["sequence-leave-last-n", "sequence-temporal"])
+def test_a_quick_rerun_of_the_baseline_agrees(name: str, data: Interactions) -> None:
+    result = stored(name)
+    split = split_data(data, TABLES[name], n=10, seed=0)
+    found = evaluate_split(create(result["specs"]["ease-recency"]).fit(split), split).mean()
+    assert found == pytest.approx(result["runs"]["ease-recency"][0], abs=CLOSED_FORM)
+
+
+@pytest.mark.slow
+def test_a_quick_rerun_of_training_agrees(data: Interactions) -> None:
+    """SASRec on a tenth of the users, as the scaling run had it."""
+    row = next(row for row in stored("scaling")["rows"] if row["share"] == 0.1)
+    split = leave_last_n(data, seed=0)
+    chosen = np.random.default_rng(0).permutation(len(split.train)) < 0.1 * len(split.train)
+    few = replace(split.train, stop=np.where(chosen, split.train.stop, split.train.start))
+    model = create(stored("sequence-leave-last-n")["specs"]["sasrec"], dim=row["dim"]).fit(replace(split, train=few))
+    assert few.lengths.sum() == row["events"]
+    assert evaluate(model, split.validation).mean() == pytest.approx(row["ndcg@10"], abs=TRAINED)
