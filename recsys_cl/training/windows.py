@@ -52,8 +52,8 @@ class Windows(Dataset[Key]):
     Args:
         train: Training sequences; row ``u`` is user ``u``.
         length: Longest input of the network.
-        since: Ask only for the events from this time on, and for up to half a window before them, so that what is new is
-            learned after what came before it: what an update needs. Users without a new event are left out.
+        since: Ask only for the events from this time on and for up to half a window before them, so that what is new
+            is learned after what came before it: what an update needs. Users without a new event are left out.
         parts: What else a batch holds.
         seed: Seed of the cuts.
 
