@@ -62,8 +62,8 @@ constraints: ## renew constraints.txt from the newest versions that pyproject.to
 	rm -rf .venv-constraints
 	$(PYTHON) -m venv .venv-constraints
 	echo "torch==$(TORCH)" > .venv-constraints/torch.txt
-	.venv-constraints/bin/pip install --quiet -c .venv-constraints/torch.txt -e ".[book,test]"
-	echo "# Exact versions of everything that .[book,test] installs; renew with: make constraints" > constraints.txt
+	.venv-constraints/bin/pip install --quiet -c .venv-constraints/torch.txt -e ".[bench,book,test]"
+	echo "# Exact versions of everything that .[bench,book,test] installs; renew with: make constraints" > constraints.txt
 	.venv-constraints/bin/pip freeze --exclude-editable \
 		| sed -E 's/\+[[:alnum:].]+$$//' | grep -vE '^(nvidia-|cuda-|triton)' >> constraints.txt
 	rm -rf .venv-constraints

@@ -141,9 +141,9 @@ def binary_next_item_loss(positive: Tensor, negative: Tensor, *, reduction: Redu
 
     .. math:: \sigma(s_i) = \frac{p_i}{p_i + \alpha (1 - p_i)}
 
-    With few negatives in a large catalogue this is close to 1 for everything that ever comes next (at
-    :math:`\alpha = 10^{-3}`, 0.91 for an item of :math:`p_i = 1\,\%`): overconfidence, which leaves the order of the
-    best items to the last decimals of a saturated sigmoid.
+    With few negatives in a large catalogue this is close to 1 for every item much likelier than :math:`\alpha` (at
+    :math:`\alpha = 10^{-3}`, 0.91 for an item of :math:`p_i = 1\,\%`): overconfidence. The order at the optimum is
+    right, :math:`s_i = \log \frac{p_i}{1 - p_i} - \log \alpha`.
 
     Uniform negatives that are not the target: ``other = UniformNegatives(N - 1).sample(epoch, example, k).items``, then
     ``other + (other >= target[:, None])``.

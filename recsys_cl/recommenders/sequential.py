@@ -19,6 +19,7 @@ from recsys_cl.encoders.sequence import SequenceEncoderName, sequence_encoder
 from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
+from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.objectives.negatives import UniformNegatives
 from recsys_cl.objectives.sequence_views import similar_items
 from recsys_cl.objectives.view_pairs import views_named
@@ -65,8 +66,8 @@ class Sequential(TrainedRecommender):
         negatives: Negatives of the sampled objectives: a batch shares those of the softmax, binary ones are of each
             event's own.
         calibration: Of ``"gbce"``, from 0 (``"bce"``) to 1.
-        spare_known: Whether the softmax leaves out of a user's negatives what they chose at any other time in training:
-            what they will choose later is no wrong answer now, and what they have is not asked for again.
+        spare_known: Whether what a user chose at any other time in training is no negative of theirs: what they will
+            choose later is no wrong answer now, and what they have is not asked for again.
         mask_share: Share of the events that a bidirectional encoder must guess.
         mask_last: Chance that it must guess the last event alone, as at use.
         views: Changes that make two views of a window, such as ``"crop+mask+reorder"``, or ``"same-target"`` for
@@ -127,8 +128,8 @@ class Sequential(TrainedRecommender):
         both = self.ids and self.model
         if (self.align or self.align_sequences) and not both:
             raise InputError("there is nothing to align without texts and ids; set model='minilm' and ids=true")
-        if self.spare_known and self.objective != "softmax":
-            raise InputError(f"spare_known is about the full softmax; use objective='softmax', not {self.objective!r}")
+        if self.spare_known and self.objective == "sampled-softmax":
+            raise InputError("negatives that a batch shares cannot spare what one user chose; use another objective")
         if (self.context or self.next_kind) and self.encoder == "bidirectional":
             raise InputError(
                 "context and next_kind are for encoders that read forwards; use encoder='causal' or 'gru', or neither"
@@ -152,12 +153,12 @@ class Sequential(TrainedRecommender):
         return self
 
     def update(self, split: Split, *, since: float, epochs: int = 3) -> Self:
-        """Train further on newly arrived events, from the weights as they are.
+        """Train further on newly arrived events, and on up to half a window before them, from the weights as they are.
 
         Args:
             split: The grown data, with the catalogue that the recommender was fitted on.
-            since: Time of the first event that is new; only events from then on are asked for.
-            epochs: Passes over them.
+            since: Time of the first event that is new.
+            epochs: Passes over the events.
 
         Raises:
             InputError: If the catalogue is another one, or no event is new.
@@ -237,7 +238,7 @@ class Sequential(TrainedRecommender):
         context: list[Tensor] = []
         if network.context is not None:
             names = feature_names(self.context)
-            context.append(torch.from_numpy(event_features(recent, rows, positions, names)).to(vectors.device))
+            context.append(torch.from_numpy(event_features(histories, rows, positions, names)).to(vectors.device))
             if recent.attributes is not None:
                 context.append(torch.from_numpy(recent.attributes).to(vectors.device))
         ragged_batch = (torch.from_numpy(items).to(vectors.device), torch.from_numpy(lengths).to(vectors.device))
@@ -267,8 +268,9 @@ class Sequential(TrainedRecommender):
         if self.objective == "sampled-softmax":
             parts.append(SharedNegatives(UniformNegatives(n_items, seed=seed), self.negatives))
         if self.objective in ("bce", "gbce"):
-            parts.append(OwnNegatives(train, n_items, self.negatives, seed))
-        if self.spare_known:
+            known = KnownPositives(train, n_items) if self.spare_known else None
+            parts.append(OwnNegatives(train, n_items, self.negatives, known, seed))
+        if self.spare_known and self.objective == "softmax":
             parts.append(KnownItems(train))
         if self.views == "same-target":
             parts.append(SameTarget(train, n_items, self.length, seed))

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from recsys_cl.data import Sequences
 from recsys_cl.encoders.context import event_features
 from recsys_cl.objectives.cloze import cloze
+from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.objectives.negatives import NegativeSampler, UniformNegatives
 from recsys_cl.objectives.positives import OtherUserOfItem
 from recsys_cl.objectives.ragged import Chance
 from recsys_cl.objectives.view_pairs import View, two_views
 from recsys_cl.randomness import counter_uniform
 from recsys_cl.training.windows import Cut, ragged
+
+TRIES = 8
+"""Draws of which the first that the user never chose is the negative; of half a catalogue, 1 in 256 finds none."""
 
 FORGOTTEN = 97  # what a random number is for, so that no two purposes share one
 
@@ -46,20 +51,30 @@ class OwnNegatives:
         train: The log.
         n_items: Size of the catalogue.
         k: How many an event.
+        known: Draw from what the user of the event never chose in training, as SASRec did; ``None`` for no such care.
         seed: Seed of the draws.
     """
 
     train: Sequences
     n_items: int
     k: int
+    known: KnownPositives | None = None
     seed: int = 0
 
     def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
         """``negative`` ``(T, k)``."""
         event = ragged(cut.begin, cut.stop - 1)  # (T,)
-        epoch = np.repeat(cut.epoch, cut.stop - 1 - cut.begin)  # (T,)
-        other = UniformNegatives(self.n_items - 1, seed=self.seed).sample(epoch, event, self.k).items.numpy()  # (T, k)
-        return {"negative": other + (other >= self.train.items[event + 1][:, None])}
+        rows = np.repeat(np.arange(len(cut.user)), cut.stop - 1 - cut.begin)  # (T,)
+        tries = 1 if self.known is None else TRIES
+        other = UniformNegatives(self.n_items - 1, seed=self.seed).sample(cut.epoch[rows], event, self.k * tries)
+        drawn = other.items.numpy()  # (T, k tries)
+        drawn = drawn + (drawn >= self.train.items[event + 1][:, None])  # (T, k tries)
+        if self.known is None:
+            return {"negative": drawn}
+        user = torch.from_numpy(cut.user[rows])  # (T,)
+        chosen = self.known.mask(user, torch.from_numpy(drawn)).numpy()  # (T, k tries)
+        first = (~chosen).reshape(len(event), self.k, tries).argmax(2)[..., None]  # (T, k, 1)
+        return {"negative": np.take_along_axis(drawn.reshape(len(event), self.k, tries), first, 2)[..., 0]}
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,10 +44,11 @@ Part = Callable[[Cut], dict[str, np.ndarray]]
 class Windows(Dataset[Key]):
     r"""Windows of up to ``length + 1`` events, in which each event but a user's first is asked for once an epoch.
 
-    A history of n events is cut after its first :math:`o + 1` events and then every ``length``, with a fresh
-    :math:`o \in \{1, \dots, \text{length}\}` every epoch; neighbours share one event, the last input of one and the
-    first input of the next. So an epoch costs one place in the network per event, whatever the lengths, and over
-    the epochs an event is asked for after contexts of every length.
+    A history of up to ``length + 1`` events stays whole. A longer one is cut after its first :math:`o + 1` events and
+    then every ``length``, with a fresh :math:`o \in \{1, \dots, \text{length}\}` every epoch; neighbours share one
+    event, the last input of one and the first input of the next. So an epoch costs one place in the network per
+    event, whatever the lengths, and over the epochs an event is asked for after contexts of every length. The price: an
+    event right after a cut is asked for after a single one.
 
     Args:
         train: Training sequences; row ``u`` is user ``u``.

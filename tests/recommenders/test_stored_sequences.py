@@ -23,6 +23,7 @@ TABLES = {
     "sequence-leave-last-n": "leave-last-n",
     "sequence-leave-one-out": "leave-one-out",
     "sequence-temporal": "temporal",
+    "sequence-warm-and-cold": "leave-last-n",
     "sequence-cold-items": "cold-items",
     "sequence-ablation": "leave-last-n",
 }
@@ -108,7 +109,7 @@ def test_groups_part_the_test_events() -> None:
 
 
 def test_an_ablation_changes_one_thing() -> None:
-    """Of the hybrid's rows, ``text alone`` has to drop what is about ids as well."""
+    """But for what has no meaning without it, or another: ``text alone`` drops what is about ids as well."""
     specs = stored("sequence-ablation")["specs"]
     together = {
         "negatives",

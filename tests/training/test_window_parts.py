@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from recsys_cl.data import Sequences
+from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.objectives.negatives import UniformNegatives
 from recsys_cl.objectives.view_pairs import views_named
 from recsys_cl.training.window_parts import (
@@ -50,6 +51,19 @@ def test_own_negatives_are_uniform_over_the_others(train: Sequences) -> None:
     shift = (negative - target[:, None]) % N  # 1 to N - 1, all alike
     share = np.bincount(shift.ravel(), minlength=N)[1:] / shift.size
     np.testing.assert_allclose(share, 1 / (N - 1), atol=0.02)  # standard error .004
+
+
+def test_own_negatives_can_be_what_the_user_never_chose(train: Sequences) -> None:
+    few = train[np.array([1, 2, 3])]  # 3, 9 and 2 of the 12 items
+    cut, known = cut_of(few), KnownPositives(few, N)
+    negative = OwnNegatives(few, N, 3, known)(cut)["negative"]
+    rows = np.repeat(cut.user, cut.stop - 1 - cut.begin)
+    chosen = [set(few.items[start:stop]) for start, stop in zip(few.start, few.stop, strict=True)]
+    light = rows != 1  # of the user with 9 of 12, a negative in ten is known after 8 draws
+    assert not any(
+        item in chosen[row] for row, items in zip(rows[light], negative[light], strict=True) for item in items
+    )
+    assert len(np.unique(negative[rows == 2])) > 2
 
 
 def test_own_negatives_of_an_event_do_not_depend_on_its_batch(train: Sequences) -> None:
