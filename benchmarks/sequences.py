@@ -221,8 +221,8 @@ def cold_models() -> dict[str, str]:
 def feedback(partial: Path) -> dict[str, Any]:
     """What newly arrived events are worth, and what an update on them unlearns.
 
-    The data is cut in time after 70 % and 85 % of the events. A model is fitted on the first part and then left as it
-    is, updated on the second part alone, or fitted anew on both; all are asked for the third part.
+    A model is fitted on the first 70 % of the events and then left as it is, updated on those between 70 % and 80 %, or
+    fitted anew on the first 80 % (stopped by the next 5 %); all are asked for what comes after 85 %.
     """
     return {"seeds": [kept(partial / f"{seed}.json", lambda s=seed: one_feedback(s)) for seed in range(2)]}
 

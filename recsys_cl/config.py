@@ -93,7 +93,7 @@ class RunConfig:
         Raises:
             InputError: If the model or a hyperparameter is unknown or not valid.
         """
-        if "seed" in self.hyperparameters:
+        if "seed" in self.hyperparameters or "seed=" in self.model:
             raise InputError("the seed is the run's, not the model's alone; write seed: N beside model, or --seed N")
         plain = create(self.model)
         assert is_dataclass(plain)

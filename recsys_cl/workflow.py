@@ -226,7 +226,9 @@ def _reads(recommender: Recommender, held_out: Split) -> dict[str, int]:
     return {
         "training histories": len(held_out.train),
         "of fewer than 2 events, which teach no order": int((held_out.train.lengths < 2).sum()),
-        f"of more than {length}, of which the latest {length} are read": int((held_out.train.lengths > length).sum()),
+        f"of more than {length}, of which the latest {length} are read when scoring": int(
+            (held_out.train.lengths > length).sum()
+        ),
     }
 
 

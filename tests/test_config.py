@@ -216,7 +216,7 @@ class TestBesideTheModel:
         assert counts == {
             "training histories": 3,
             "of fewer than 2 events, which teach no order": 1,
-            "of more than 5, of which the latest 5 are read": 1,
+            "of more than 5, of which the latest 5 are read when scoring": 1,
         }
 
 

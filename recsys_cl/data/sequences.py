@@ -28,6 +28,7 @@ class Sequences:
         stop: ``(batch,)`` one past its last event.
         attributes: ``(batch, features)`` user attributes, or ``None``.
         kinds: ``(events,)`` number of the event type, or ``None``.
+        logged: Whether times and ratings were observed; false for histories that are lists of items.
 
     See: chapter 2.
     """
@@ -40,6 +41,7 @@ class Sequences:
     stop: np.ndarray
     attributes: np.ndarray | None = None
     kinds: np.ndarray | None = None
+    logged: bool = True
 
     @classmethod
     def from_lists(cls, histories: Sequence[Sequence[int]]) -> Sequences:
@@ -53,7 +55,7 @@ class Sequences:
         items = np.array([item for history in histories for item in history], dtype=np.int64)
         stop = np.cumsum(lengths)
         ones = np.ones(len(items), dtype=np.float32)
-        return cls(items, np.zeros(len(items)), ones, ones, stop - lengths, stop)
+        return cls(items, np.zeros(len(items)), ones, ones, stop - lengths, stop, logged=False)
 
     def __len__(self) -> int:
         return len(self.start)

@@ -77,7 +77,7 @@ def create(name: str, **hyperparameters: object) -> Recommender:
     name, _, fields = name.partition(":")
     for field in filter(None, fields.split(",")):
         key, _, value = field.partition("=")
-        hyperparameters[key] = parse_value(value)
+        hyperparameters.setdefault(key, parse_value(value))
     if name not in MODELS:
         close = difflib.get_close_matches(name, MODELS, n=1)
         hint = f", did you mean {close[0]!r}?" if close else ""

@@ -37,9 +37,11 @@ RANGES = {
         ),
         (1, None),
     ),
-    **dict.fromkeys(("dropout", "id_dropout", "event_dropout", "mask_share", "mask_last"), (0, 0.99)),
+    **dict.fromkeys(("dropout", "id_dropout", "event_dropout"), (0, 0.99)),
     "decay": (0, 1),
     "calibration": (0, 1),
+    "mask_share": (0.01, 1),
+    "mask_last": (0, 1),
     "temperature": (1e-4, None),
 }
 """Least and greatest value of hyperparameters; any other number is at least 0."""

@@ -18,7 +18,8 @@ def impute(scores: Tensor, content: Tensor, warm: Tensor) -> Tensor:
     r"""Give unseen items the scores that their content predicts, user by user.
 
     .. math:: s_{uj} \leftarrow \bar s_u + b_u (c_{uj} - \bar c_u), \qquad
-        b_u = \max\Big(\frac{\sum_i (s_{ui} - \bar s_u)(c_{ui} - \bar c_u)}{\sum_i (c_{ui} - \bar c_u)^2},\, 0\Big)
+        b_u = \max\Big(\frac{\sum_i (s_{ui} - \bar s_u)(c_{ui} - \bar c_u)}{\sum_i (c_{ui} - \bar c_u)^2},\,
+        10^{-6}\Big)
 
     with sums and means over the items i that were seen in training, and j unseen: the least-squares guess of what
     the model would have said. So new items compete with all others, and among themselves keep the content's order.
@@ -50,7 +51,9 @@ class ColdSequential(Sequential):
     First the language model is tuned by contrast on blocks of the catalogue
     (:class:`~recsys_cl.recommenders.fine_tuned.FineTuned`), then the sequence model is trained on ids and on its
     vectors. Items without training events have no id, and the sequence model has never had them as a target; their
-    scores are those that the tuned texts predict (:func:`impute`), from all of the user's history.
+    scores are those that the tuned texts predict (:func:`impute`), from all of the user's history. Where validation
+    asks for unseen items only, the sequence model stops by each user's last training event instead; the language model
+    has been tuned on those events as well.
 
     See: chapter 11.
     """
@@ -60,9 +63,9 @@ class ColdSequential(Sequential):
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
         """Tune the language model on ``split.train``, then train the sequence model; see :meth:`Sequential.fit`."""
         content = None if folder is None else Path(folder) / "content"
-        self.content = FineTuned(model=self.model, seed=self.seed).fit(
-            split, folder=content, resume=resume and content is not None and content.exists()
-        )
+        self.content = FineTuned(model=self.model, seed=self.seed)
+        self.content.execution = self.execution
+        self.content.fit(split, folder=content, resume=resume and content is not None and content.exists())
         if split.validation.candidates is not None:  # unseen items, on which the sequence model has no say
             split = validated_on_warm_items(split)
         return super().fit(split, folder=folder, resume=resume and any(Path(folder or "").glob("checkpoint-*")))
@@ -74,6 +77,12 @@ class ColdSequential(Sequential):
         if warm.all():
             return scores
         return impute(scores, self.content.score(histories).to(scores.device), warm)  # (B, N)
+
+    @torch.no_grad()
+    def score_text(self, text: str) -> Tensor:
+        """As :meth:`score`, for a sentence."""
+        scores, warm = super().score_text(text), self._restored().items.warm.bool()
+        return scores if warm.all() else impute(scores, self.content.score_text(text).to(scores.device), warm)  # (1, N)
 
     def save(self, folder: str | Path) -> None:
         """Write the sequence model, and the language model in ``folder/content``."""

@@ -13,6 +13,7 @@ from recsys_cl.encoders.sequence import GRU, Transformer
 from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.objectives import LearnedTemperature, NegativeSample, nt_xent_loss, symmetric_info_nce_loss
 from recsys_cl.objectives.contrastive import Mask
+from recsys_cl.objectives.contrastive.partition import paired_scores, scores
 from recsys_cl.objectives.next_item import binary_next_item_loss, gbce_loss, next_item_loss, sampled_next_item_loss
 from recsys_cl.training.distributed import mean_over_processes
 
@@ -191,8 +192,8 @@ class SequenceNetwork(nn.Module):
                 sample = NegativeSample(negative, log_q)
                 return sampled_next_item_loss(states, table, asked, sample, temperature=temperature, reduction="none")
         assert negative is not None
-        positive = (states * table[asked]).sum(-1) / temperature  # (T,)
-        negatives = (table[negative] @ states[:, :, None]).squeeze(2) / temperature  # (T, k)
+        positive = paired_scores(states, table[asked], temperature)  # (T,)
+        negatives = scores(states, table[negative], temperature)  # (T, k)
         if self.objective == "bce":
             return binary_next_item_loss(positive, negatives, reduction="none")  # (T,)
         return gbce_loss(

@@ -128,6 +128,13 @@ class Sequential(TrainedRecommender):
         both = self.ids and self.model
         if (self.align or self.align_sequences) and not both:
             raise InputError("there is nothing to align without texts and ids; set model='minilm' and ids=true")
+        if self.id_dropout and not both:
+            raise InputError("ids can be dropped only beside texts; set model='minilm' and ids=true, or id_dropout=0")
+        if self.encoder == "bidirectional" and self.objective in ("bce", "gbce"):
+            raise InputError(
+                f"objective={self.objective!r} draws negatives of what comes next, and a bidirectional encoder guesses "
+                "what is hidden; use objective='softmax' or encoder='causal'"
+            )
         if self.spare_known and self.objective == "sampled-softmax":
             raise InputError("negatives that a batch shares cannot spare what one user chose; use another objective")
         if (self.context or self.next_kind) and self.encoder == "bidirectional":
@@ -167,6 +174,7 @@ class Sequential(TrainedRecommender):
             raise InputError("the grown data has another catalogue, whose items have no vectors yet; fit on it anew")
         network = self._restored()
         network.items.warm.copy_(torch.from_numpy(split.counts > 0))
+        self.state["popularity"] = torch.from_numpy(split.counts).float().log1p()  # (N,)
         self._run(split, since=since, folder=None, resume=False, epochs=epochs, keep="last")
         return self
 
@@ -198,10 +206,12 @@ class Sequential(TrainedRecommender):
             ``(batch, kinds)``; rows add up to 1, columns are in the order of ``data.event_types``.
 
         Raises:
-            InputError: If the recommender was not trained with ``next_kind``.
+            InputError: If the recommender was not trained with ``next_kind``, or a history is empty.
         """
         if not self.next_kind:
             raise InputError("this recommender does not predict event types; train one with next_kind=true")
+        if (histories.lengths == 0).any():
+            raise InputError("an empty history has no next event; leave such people out")
         network = self._restored()
         vectors = network.vectors()  # (N, d)
         states = self._last_states(histories, vectors)  # (B, d)
@@ -236,7 +246,7 @@ class Sequential(TrainedRecommender):
         if self.encoder == "bidirectional":
             items, lengths = np.insert(items, np.cumsum(lengths), len(vectors)), lengths + 1
         context: list[Tensor] = []
-        if network.context is not None:
+        if network.context is not None and histories.logged:
             names = feature_names(self.context)
             context.append(torch.from_numpy(event_features(histories, rows, positions, names)).to(vectors.device))
             if recent.attributes is not None:

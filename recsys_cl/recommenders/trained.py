@@ -73,7 +73,7 @@ class TrainedRecommender(Recommender):
             examples,
             validate=validate,
             config=TrainingConfig(
-                epochs=epochs or self.epochs,
+                epochs=self.epochs if epochs is None else epochs,
                 batch_size=batch_size or self.batch_size,
                 learning_rate=self.learning_rate,
                 weight_decay=self.weight_decay,

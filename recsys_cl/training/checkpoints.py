@@ -104,7 +104,9 @@ def _fault(checkpoint: Path) -> str | None:
         json.loads((checkpoint / "trainer_state.json").read_text())
         with safe_open(checkpoint / "model.safetensors", framework="pt") as tensors:
             tensors.keys()
-        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        noise = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
+        for name in ("optimizer.pt", "scheduler.pt", *noise):
             with zipfile.ZipFile(checkpoint / name) as archive:  # what torch.save writes
                 if (broken := archive.testzip()) is not None:
                     return f"{name}: {broken} fails its checksum"

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,7 +61,7 @@ class TrainingConfig(Execution):
         learning_rate: Peak of AdamW's learning rate.
         warmup: Steps over which it rises from zero.
         schedule: What it does after that: ``"constant"``, or ``"linear"`` decay to zero at the last epoch.
-        weight_decay: Decoupled weight decay.
+        weight_decay: Decoupled weight decay of all but biases and norms, the logarithm of a temperature included.
         patience: Epochs without a better validation metric before training stops.
         seed: Seed of weights, order, dropout and augmentations.
         metric: Validation metric, the larger, the better.
@@ -137,12 +137,14 @@ def train(
     if folder is None and _several_processes():
         raise InputError("several processes must share their checkpoints; pass a folder that all of them see")
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
-        checkpoint = newest_checkpoint(place) if resume else None
         if folder is not None:
-            claim(Path(folder), {**asdict(config), **(settings or {})}, resume=resume)
+            processes = int(os.environ.get("WORLD_SIZE", "1"))
+            claim(Path(folder), {**asdict(config), **(settings or {}), "processes": processes}, resume=resume)
+        checkpoint = newest_checkpoint(place) if resume else None
         if checkpoint is not None:
             check_fit(checkpoint, model)
-        trainer = _trainer(model, examples, validate, config, Path(place), callbacks, keep_logs=folder is not None)
+        left = _left(config, checkpoint)
+        trainer = _trainer(model, examples, validate, left, Path(place), callbacks, keep_logs=folder is not None)
         started = time.perf_counter()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*pin_memory.*")
@@ -151,6 +153,15 @@ def train(
         if folder is not None and trainer.is_world_process_zero():
             _write_run(Path(folder), config, report)
     return report
+
+
+def _left(config: TrainingConfig, checkpoint: Path | None) -> TrainingConfig:
+    """The config; of a run that had stopped early before it was killed, with no epoch left to train."""
+    if checkpoint is None:
+        return config
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    stopped = state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]
+    return replace(config, epochs=round(state["epoch"])) if stopped else config
 
 
 def _several_processes() -> bool:

@@ -54,6 +54,40 @@ def test_the_next_item_is_learned(split: Split, settings: dict) -> None:
     assert evaluate(model, split.test, ks=(1,)).mean("hr@1") > 0.9  # chance: 1/12
 
 
+def test_a_run_that_had_stopped_is_not_trained_further_by_a_resumption(split: Split, tmp_path: Path) -> None:
+    settings = {**SMALL, "epochs": 40, "patience": 1}
+    first = Sequential(**settings).fit(split, folder=tmp_path)
+    assert first.report.epochs < 40
+    again = Sequential(**settings).fit(split, folder=tmp_path, resume=True)
+    assert again.report.epochs == first.report.epochs
+    assert torch.equal(again.score(split.test.history), first.score(split.test.history))
+
+
+def test_context_is_not_read_of_people_of_whom_only_items_are_known(split: Split) -> None:
+    """A list of liked items has no ratings; read as the placeholder 1, they would all be disliked."""
+    model = Sequential(**SMALL, epochs=2, context="rating+gap").fit(split)
+    listed = Sequences.from_lists([[3, 4, 5]])
+    with torch.no_grad():
+        before = model.score(listed)
+        for table in model.network.context.tables:
+            table.weight += 1.0
+        torch.testing.assert_close(model.score(listed), before)
+        assert not torch.allclose(model.score(split.test.history[:1]), before)
+
+
+@pytest.mark.parametrize("objective", ["softmax", "sampled-softmax", "bce", "gbce"])
+def test_losses_are_computed_in_single_precision_under_autocast(split: Split, objective: str) -> None:
+    model = Sequential(**SMALL, epochs=1, objective=objective, negatives=4).fit(split)
+    network, windows = model.network, Windows(split.train, length=8, parts=model._parts(split))
+    batch = windows.collate([(0, window) for window in range(8)])
+    vectors = network.vectors()
+    states = network.states(batch["items"], batch["lengths"], vectors)
+    sampled = (batch.get("negative"), batch.get("log_q"), None)
+    plain = network._rows(states, vectors, batch["asked"], *sampled)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(network._rows(states, vectors, batch["asked"], *sampled), plain)
+
+
 def test_known_positives_are_no_negatives(split: Split) -> None:
     """The loss is the cross-entropy over the target and what the user never chose in training."""
     model = Sequential(**SMALL, epochs=1, spare_known=True).fit(split)
@@ -195,6 +229,8 @@ def test_an_update_learns_what_is_new() -> None:
         ({"align": 0.1}, "nothing to align without texts and ids"),
         ({"encoder": "bidirectional", "context": "gap"}, "for encoders that read forwards"),
         ({"spare_known": True, "objective": "sampled-softmax"}, "cannot spare what one user chose"),
+        ({"id_dropout": 0.2}, "ids can be dropped only beside texts"),
+        ({"encoder": "bidirectional", "objective": "bce"}, "guesses what is hidden"),
         ({"context": "weather"}, "no context feature 'weather'"),
         ({"views": "crop+blur"}, "blur"),
         ({"heads": 3}, "does not split into 3 heads"),

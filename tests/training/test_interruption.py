@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from recsys_cl.data import synthetic
 from recsys_cl.training import newest_checkpoint
 
-SETTINGS = ("dim=8", "length=8", "blocks=1", "batch_size=32", "epochs=4", "dropout=0.2", "id_dropout=0.2")
+SETTINGS = ("dim=8", "length=8", "blocks=1", "batch_size=32", "epochs=4", "dropout=0.2")
 
 RUN = """
 import os, signal, sys

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import TrainerCallback
@@ -491,3 +491,19 @@ class TestExecution:
     def test_no_batch_is_no_step(self) -> None:
         with pytest.raises(InputError, match="accumulate=0"):
             self.fitted(Sequential(**self.settings), accumulate=0)
+
+
+def test_checkpoints_of_several_processes_hold_the_chance_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    (folder / "trainer_state.json").write_text("{}")
+    save_file({"weight": torch.zeros(1)}, folder / "model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state_0.pth", "rng_state_1.pth"):
+        torch.save({}, folder / name)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert newest_checkpoint(tmp_path) == folder
+    (folder / "rng_state_1.pth").unlink()
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(InputError, match="no intact checkpoint"):
+        newest_checkpoint(tmp_path)
