@@ -129,6 +129,6 @@ def _fitting(run: dict[str, Any]) -> float:
     result = run["result"]
     if "models" in result:
         return sum(trial["seconds"] for search in result["models"].values() for trial in search["trials"])
-    if "runs" in result:
+    if "tests" in result:
         return sum(row["seconds"] * row["seeds"] for row in result["rows"])
     return run["seconds"]

@@ -23,7 +23,7 @@ OWN_SCRIPT = {
     "finetune-speed": "finetune_speed.py",
 }
 STORED = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-COMPARISONS = [name for name, run in STORED.items() if "runs" in run["result"]]
+COMPARISONS = [name for name, run in STORED.items() if "tests" in run["result"]]
 
 TOLERANCE = 0.002
 """How far a re-run of an untrained model may be from the stored mean: other processors round differently."""
