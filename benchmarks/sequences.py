@@ -196,7 +196,7 @@ def ablation_models() -> dict[str, str]:
     texts = {
         "text alone": {"ids": "false", "align": 0.0, "id_dropout": 0.0},
         "text and ids, known positives as negatives": {"spare_known": "false"},
-        "text and ids, items aligned": {"align": 0.1},
+        "text and ids, no alignment": {"align": 0.0},
     }
     return (
         {"sasrec": sasrec}
