@@ -262,37 +262,6 @@ def past_events(train: Sequences) -> Queries:
     return Queries(user, replace(kept_users, stop=last), replace(kept_users, start=last))
 
 
-def scaling(partial: Path) -> dict[str, Any]:
-    """More users, and wider models: validation NDCG@10 of everybody, training events, parameters, seconds."""
-    data = load_movielens()
-    split = leave_last_n(data, seed=0)
-    rows = []
-    for share in (0.1, 0.25, 0.5, 1.0):
-        file = partial / f"users-{share}.json"
-        rows.append(kept(file, lambda s=share: one_size(split, s, dim=64)))
-    for dim in (16, 128):
-        rows.append(kept(partial / f"dim-{dim}.json", lambda d=dim: one_size(split, 1.0, dim=d)))
-    return {"rows": rows}
-
-
-def one_size(split: Split, share: float, *, dim: int) -> dict[str, Any]:
-    """Train on a seeded share of the users; everybody is asked, newcomers by their histories."""
-    chosen = np.random.default_rng(0).permutation(len(split.train)) < share * len(split.train)  # nested shares
-    train = replace(split.train, stop=np.where(chosen, split.train.stop, split.train.start))
-    started = time.perf_counter()
-    model = create(with_settings(tuned("sasrec"), dim=dim)).fit(replace(split, train=train))
-    assert isinstance(model, Sequential)
-    return {
-        "share": share,
-        "dim": dim,
-        "events": int(train.lengths.sum()),
-        "parameters": sum(weight.numel() for weight in model.network.parameters()),
-        "epochs": model.report.epochs,
-        "seconds": time.perf_counter() - started,
-        "ndcg@10": evaluate(model, split.validation).mean(),
-    }
-
-
 RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "search-sasrec": search("sasrec"),
     "search-sasrec-hybrid": search("sasrec-hybrid"),
@@ -303,5 +272,4 @@ RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "sequence-cold-items": table("cold-items", cold_models, draws=5),
     "sequence-ablation": table("leave-last-n", ablation_models, draws=1),
     "feedback": feedback,
-    "scaling": scaling,
 }

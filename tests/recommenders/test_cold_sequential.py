@@ -33,6 +33,7 @@ def test_unseen_items_keep_the_order_of_their_content_even_where_it_misleads() -
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*texts are longer than.*")
 def test_cold_items_are_ranked_by_tuned_texts_and_survive_saving(tmp_path: Path) -> None:
     data = synthetic(120, 64, 1200, seed=0)
     split = cold_item_split(data, seed=0)

@@ -1,7 +1,6 @@
 """Stored runs of the sequence models: their tables follow from their parts, and a small part comes out again."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median_high
 from typing import Any
@@ -9,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys_cl.data import Interactions, leave_last_n, load_movielens
-from recsys_cl.evaluation import evaluate
+from recsys_cl.data import Interactions, load_movielens
 from recsys_cl.recommenders import create
 from recsys_cl.results import read_result, search_table
-from recsys_cl.training.flops import parameters
 from recsys_cl.workflow import evaluate_split, split_data
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"
@@ -30,9 +27,6 @@ TABLES = {
 
 CLOSED_FORM = 0.002
 """How far a re-run without training may be from the stored value: other processors round differently."""
-
-TRAINED = 0.015
-"""The same for a trained model of the 94 users that the re-run trains on."""
 
 
 def stored(name: str) -> dict[str, Any]:
@@ -126,16 +120,6 @@ def test_an_ablation_changes_one_thing() -> None:
         assert bool(changed) == (name not in ("sasrec", "sasrec-hybrid")), name
 
 
-def test_parameters_and_events_of_the_scaling_run_follow_from_its_sizes(data: Interactions) -> None:
-    rows = stored("scaling")["rows"]
-    blocks = create(stored("sequence-leave-last-n")["specs"]["sasrec"]).blocks
-    for row in rows:
-        assert row["parameters"] == parameters(dim=row["dim"], blocks=blocks, n_items=data.n_items)
-    by_share = sorted((row for row in rows if row["dim"] == 64), key=lambda row: row["share"])
-    assert np.all(np.diff([row["events"] for row in by_share]) > 0)
-    assert by_share[-1]["events"] == leave_last_n(data, seed=0).train.lengths.sum()
-
-
 def test_feedback_compares_the_same_three_models_in_every_run() -> None:
     runs = stored("feedback")["seeds"]
     assert len(runs) == 2
@@ -166,32 +150,9 @@ def test_time_to_quality_follows_from_the_curves() -> None:
                 assert duel["ratio"] == pytest.approx(duel["peer"] / duel["ours"])
 
 
-def test_speed_follows_from_counts_and_our_cost_is_linear_in_events() -> None:
-    rows = stored("throughput")["rows"]
-    for row in rows:
-        assert row["predictions_per_second"] == pytest.approx(row["predictions"] / row["seconds"])
-        assert row["seconds_per_epoch"] == pytest.approx(row["seconds"] / row["epochs"])
-    ours = [row for row in rows if row["contender"] == "recsys_cl sasrec"]
-    per_event = [row["seconds_per_epoch"] / row["events"] for row in ours]
-    assert len(ours) == 3
-    assert max(per_event) <= 1.3 * min(per_event)
-
-
 @pytest.mark.parametrize("name", ["sequence-leave-last-n", "sequence-temporal"])
 def test_a_quick_rerun_of_the_baseline_agrees(name: str, data: Interactions) -> None:
     result = stored(name)
     split = split_data(data, TABLES[name], n=10, seed=0)
     found = evaluate_split(create(result["specs"]["ease-recency"]).fit(split), split).mean()
     assert found == pytest.approx(result["runs"]["ease-recency"][0], abs=CLOSED_FORM)
-
-
-@pytest.mark.slow
-def test_a_quick_rerun_of_training_agrees(data: Interactions) -> None:
-    """SASRec on a tenth of the users, as the scaling run had it."""
-    row = next(row for row in stored("scaling")["rows"] if row["share"] == 0.1)
-    split = leave_last_n(data, seed=0)
-    chosen = np.random.default_rng(0).permutation(len(split.train)) < 0.1 * len(split.train)
-    few = replace(split.train, stop=np.where(chosen, split.train.stop, split.train.start))
-    model = create(stored("sequence-leave-last-n")["specs"]["sasrec"], dim=row["dim"]).fit(replace(split, train=few))
-    assert few.lengths.sum() == row["events"]
-    assert evaluate(model, split.validation).mean() == pytest.approx(row["ndcg@10"], abs=TRAINED)
