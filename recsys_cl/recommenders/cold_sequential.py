@@ -34,8 +34,9 @@ def impute(scores: Tensor, content: Tensor, warm: Tensor) -> Tensor:
 
     See: chapter 11.
 
-    >>> impute(torch.tensor([[2.0, 4.0, -9.0]]), torch.tensor([[0.1, 0.2, 0.3]]), torch.tensor([True, True, False]))
-    tensor([[2.0000, 4.0000, 6.0000]])
+    >>> seen = torch.tensor([True, True, False])
+    >>> impute(torch.tensor([[2.0, 4.0, -9.0]]), torch.tensor([[0.1, 0.2, 0.3]]), seen).round().tolist()
+    [[2.0, 4.0, 6.0]]
     """
     s, c = scores[:, warm], content[:, warm]  # (B, W) both
     s_mean, c_mean = s.mean(1, keepdim=True), c.mean(1, keepdim=True)  # (B, 1) both
