@@ -22,7 +22,8 @@ def impute(scores: Tensor, content: Tensor, warm: Tensor) -> Tensor:
         10^{-6}\Big)
 
     with sums and means over the items i that were seen in training, and j unseen: the least-squares guess of what
-    the model would have said. So new items compete with all others, and among themselves keep the content's order.
+    the model would have said. Among themselves new items keep the content's order. A guess varies less than what it
+    guesses, so that few of them reach the top of the whole catalogue.
 
     Args:
         scores: ``(batch, n_items)`` of a model that knows seen items.
