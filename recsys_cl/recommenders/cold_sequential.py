@@ -19,7 +19,7 @@ def impute(scores: Tensor, content: Tensor, warm: Tensor) -> Tensor:
 
     .. math:: s_{uj} \leftarrow \bar s_u + b_u (c_{uj} - \bar c_u), \qquad
         b_u = \max\Big(\frac{\sum_i (s_{ui} - \bar s_u)(c_{ui} - \bar c_u)}{\sum_i (c_{ui} - \bar c_u)^2},\,
-        10^{-6}\Big)
+        10^{-2}\, \frac{\operatorname{sd}(s_u)}{\operatorname{sd}(c_u)}\Big)
 
     with sums and means over the items i that were seen in training, and j unseen: the least-squares guess of what
     the model would have said. Among themselves new items keep the content's order. A guess varies less than what it
@@ -42,7 +42,9 @@ def impute(scores: Tensor, content: Tensor, warm: Tensor) -> Tensor:
     s, c = scores[:, warm], content[:, warm]  # (B, W) both
     s_mean, c_mean = s.mean(1, keepdim=True), c.mean(1, keepdim=True)  # (B, 1) both
     spread = (c - c_mean).square().sum(1, keepdim=True).clamp(min=1e-12)  # (B, 1)
-    slope = (((s - s_mean) * (c - c_mean)).sum(1, keepdim=True) / spread).clamp(min=1e-6)  # (B, 1), order survives
+    slope = ((s - s_mean) * (c - c_mean)).sum(1, keepdim=True) / spread  # (B, 1)
+    floor = 1e-2 * ((s - s_mean).square().sum(1, keepdim=True) / spread).sqrt()  # (B, 1), keeps the order in any scale
+    slope = torch.maximum(slope, floor)  # (B, 1)
     return torch.where(warm, scores, s_mean + slope * (content - c_mean))  # (B, N)
 
 
