@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import adversarial
 import fine_tuning
 import llm
 import numpy as np
@@ -191,6 +192,7 @@ RUNS: dict[str, Callable[[Path], dict[str, Any]]] = (
     | llm.RUNS
     | fine_tuning.RUNS
     | sequences.RUNS
+    | adversarial.RUNS
 )
 
 

@@ -1,9 +1,11 @@
 """From files to validated interactions, ordered histories and splits."""
 
+from recsys_cl.data.corruption import CORRUPTIONS
 from recsys_cl.data.files import load_files
 from recsys_cl.data.interactions import EVENT_WEIGHTS, Interactions
 from recsys_cl.data.movielens import load_movielens
 from recsys_cl.data.sequences import PAD, Sequences
+from recsys_cl.data.shilling import inject
 from recsys_cl.data.splits import (
     Queries,
     Split,
@@ -17,6 +19,7 @@ from recsys_cl.data.synthetic import synthetic
 from recsys_cl.data.text import history_text, item_texts
 
 __all__ = [
+    "CORRUPTIONS",
     "EVENT_WEIGHTS",
     "PAD",
     "Interactions",
@@ -25,6 +28,7 @@ __all__ = [
     "Split",
     "cold_item_split",
     "history_text",
+    "inject",
     "item_texts",
     "leave_last_n",
     "leave_one_out",

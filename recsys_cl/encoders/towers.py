@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -27,6 +29,10 @@ class ItemTower(nn.Module):
         dim: Dimension of the vectors.
         ids: Whether there is an id embedding.
 
+    Attributes:
+        shift: ``(n_items, dim)`` perturbation :math:`\delta_i` in units of the vectors' own norms, or ``None``:
+            :math:`v_i + \lVert v_i \rVert\, \delta_i` wherever items are read or scored. Chapter 9 trains against it.
+
     Raises:
         InputError: If there is neither text nor id.
 
@@ -39,8 +45,10 @@ class ItemTower(nn.Module):
             raise InputError("an item tower without text and without ids has nothing to say; switch one of them on")
         self.warm: Tensor
         self.text: Tensor | None
+        self.dim = dim
         self.register_buffer("warm", warm.float())
         self.register_buffer("text", text)
+        self.shift: Tensor | None = None
         self.ids = nn.Embedding(len(warm), dim) if ids else None
         if self.ids is not None:
             nn.init.normal_(self.ids.weight, std=0.05)
@@ -77,7 +85,19 @@ class ItemTower(nn.Module):
             parts.append(self.of_text(items))  # (..., d)
         if self.ids is not None:
             parts.append(self.of_ids(items, keep_id))  # (..., d)
-        return torch.stack(parts).sum(0)  # (..., d)
+        vectors = torch.stack(parts).sum(0)  # (..., d)
+        if self.shift is None:
+            return vectors
+        return vectors + vectors.norm(dim=-1, keepdim=True).detach() * self.shift[items]  # (..., d)
+
+    @contextmanager
+    def shifted(self, shift: Tensor) -> Iterator[None]:
+        """Vectors are perturbed by ``shift`` within the block."""
+        before, self.shift = self.shift, shift
+        try:
+            yield
+        finally:
+            self.shift = before
 
 
 def principal_directions(vectors: Tensor, dim: int) -> Tensor:

@@ -1,5 +1,6 @@
 """What is optimised: contrastive losses, and what counts as a negative."""
 
+from recsys_cl.objectives.adversarial import pgd, random_perturbation, steepest, virtual_direction
 from recsys_cl.objectives.cloze import cloze
 from recsys_cl.objectives.continuation import continuation_loss
 from recsys_cl.objectives.contrastive import (
@@ -21,13 +22,19 @@ from recsys_cl.objectives.contrastive import (
     triplet_loss,
     uniformity,
 )
+from recsys_cl.objectives.draws import gumbel_softmax_sample, reinforce_loss
+from recsys_cl.objectives.gan import discriminator_loss, generator_loss, gradient_penalty
 from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.objectives.negatives import (
+    GanNegatives,
+    HardNegatives,
     InBatchNegatives,
     MixedNegatives,
     NegativeQueue,
     NegativeSample,
     NegativeSampler,
+    PerturbedNegatives,
+    PolicyNegatives,
     PopularityNegatives,
     UniformNegatives,
     hard_negatives,
@@ -48,6 +55,8 @@ from recsys_cl.objectives.view_pairs import VIEWS, View, two_views, views_named
 __all__ = [
     "VIEWS",
     "Chance",
+    "GanNegatives",
+    "HardNegatives",
     "InBatchNegatives",
     "KnownPositives",
     "LearnedTemperature",
@@ -58,6 +67,8 @@ __all__ = [
     "NegativeSampler",
     "OtherItemOfUser",
     "OtherUserOfItem",
+    "PerturbedNegatives",
+    "PolicyNegatives",
     "PopularityNegatives",
     "Ragged",
     "UniformNegatives",
@@ -70,8 +81,12 @@ __all__ = [
     "cross_user_loss",
     "debiased_contrastive_loss",
     "decoupled_contrastive_loss",
+    "discriminator_loss",
     "dropout_views",
     "gbce_loss",
+    "generator_loss",
+    "gradient_penalty",
+    "gumbel_softmax_sample",
     "hard_negatives",
     "in_batch_log_q",
     "info_nce_loss",
@@ -80,11 +95,15 @@ __all__ = [
     "next_item_loss",
     "nt_xent_loss",
     "pairwise_contrastive_loss",
+    "pgd",
+    "random_perturbation",
+    "reinforce_loss",
     "sampled_next_item_loss",
     "sampled_softmax_loss",
     "sigmoid_loss",
     "similar_items",
     "soft_triplet_loss",
+    "steepest",
     "supervised_contrastive_loss",
     "symmetric_info_nce_loss",
     "triplet_loss",
@@ -92,5 +111,6 @@ __all__ = [
     "uniformity",
     "user_item_loss",
     "views_named",
+    "virtual_direction",
     "within_user_loss",
 ]

@@ -45,6 +45,8 @@ MODELS: Mapping[str, Callable[..., Recommender]] = {
         event_dropout=0.5,
         learning_rate=5e-5,
     ),
+    "two-tower-adversarial": partial(TwoTower, attack="fgm", epsilon=0.1),
+    "two-tower-gan": partial(TwoTower, sampler="generated", epsilon=0.1, hardness=0.1, threshold=0.3),
     "user-item": UserItem,
     "sasrec": Sequential,
     "sasrec-text": partial(Sequential, ids=False, model="minilm"),

@@ -11,13 +11,20 @@ from torch import Tensor, nn
 from recsys_cl.encoders.context import Context
 from recsys_cl.encoders.sequence import GRU, Transformer
 from recsys_cl.encoders.towers import ItemTower
-from recsys_cl.objectives import LearnedTemperature, NegativeSample, nt_xent_loss, symmetric_info_nce_loss
+from recsys_cl.objectives import (
+    LearnedTemperature,
+    NegativeSample,
+    nt_xent_loss,
+    sampled_softmax_loss,
+    symmetric_info_nce_loss,
+)
 from recsys_cl.objectives.contrastive import Mask
 from recsys_cl.objectives.contrastive.partition import paired_scores, scores
+from recsys_cl.objectives.negatives import Candidates, GanNegatives
 from recsys_cl.objectives.next_item import binary_next_item_loss, gbce_loss, next_item_loss, sampled_next_item_loss
 from recsys_cl.training.distributed import mean_over_processes
 
-ObjectiveName = Literal["softmax", "sampled-softmax", "bce", "gbce"]
+ObjectiveName = Literal["softmax", "sampled-softmax", "bce", "gbce", "generated"]
 
 VIEW_TEMPERATURE = 0.1
 """Of the contrasts beside the main loss."""
@@ -43,8 +50,9 @@ class SequenceNetwork(nn.Module):
         align_sequences: Weight of the alignment of windows read by texts alone with the same read by ids alone.
         context: What surrounds events.
         n_kinds: Number of event types to predict beside the item, 0 for none.
+        game: Makes the negatives of the objective ``"generated"``.
 
-    See: chapter 7.
+    See: chapter 7; chapter 10 for the game.
     """
 
     def __init__(
@@ -63,9 +71,10 @@ class SequenceNetwork(nn.Module):
         align_sequences: float = 0.0,
         context: Context | None = None,
         n_kinds: int = 0,
+        game: GanNegatives | None = None,
     ) -> None:
         super().__init__()
-        self.items, self.encoder, self.context = items, encoder, context
+        self.items, self.encoder, self.context, self.game = items, encoder, context, game
         self.similarity, self.objective, self.calibration = similarity, objective, calibration
         self.contrast, self.align, self.align_sequences = contrast, align, align_sequences
         self.scale = dim**0.5
@@ -135,7 +144,10 @@ class SequenceNetwork(nn.Module):
         if known_row is not None and known_item is not None:
             row = torch.arange(len(lengths), device=items.device).repeat_interleave(lengths)  # (T,)
             spared = _spare(known_row, known_item, row if hidden is None else row[hidden], len(lengths), len(table))
-        loss = mean_over_processes(self._rows(states, table, asked, negative, log_q, spared))
+        if self.game is not None and negative is not None:
+            loss = self._against_generated(self.game, states, table, asked, negative)
+        else:
+            loss = mean_over_processes(self._rows(states, table, asked, negative, log_q, spared))
         if view_items is not None and view_lengths is not None:
             views = self.last_states(view_items, view_lengths, vectors).float()  # (2W, d)
             loss = loss + self.contrast * nt_xent_loss(*views.chunk(2), temperature=VIEW_TEMPERATURE)
@@ -148,6 +160,45 @@ class SequenceNetwork(nn.Module):
                 F.cross_entropy(self.kind_logits(states, table[asked]), asked_kind, reduction="none")
             )
         return {"loss": loss}
+
+    def _against_generated(
+        self, game: GanNegatives, states: Tensor, table: Tensor, asked: Tensor, negative: Tensor
+    ) -> Tensor:
+        """Softmax against generated negatives of each event's own, and what the players of the game lose."""
+        even = states.new_zeros(len(table))  # (N,), drawn uniformly
+        drawn = NegativeSample(negative, even[negative])
+
+        def known(rows: slice, items: Tensor) -> Tensor:
+            return torch.zeros_like(items, dtype=torch.bool)  # the draws spare what they should
+
+        made = game(Candidates(states, table, asked, drawn, known, self.temperature().detach()))
+        rows = sampled_softmax_loss(
+            states,
+            table[asked],
+            made.vectors,
+            log_q=even[asked],
+            negative_log_q=made.log_q,
+            temperature=self.temperature(),
+            reduction="none",
+        )  # (T,)
+        return mean_over_processes(rows) + made.loss
+
+    def pairs(
+        self,
+        items: Tensor,
+        lengths: Tensor,
+        keep_id: Tensor | None = None,
+        features: Tensor | None = None,
+        attributes: Tensor | None = None,
+        **_: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """States at the end of a batch's windows ``(W, dim)``, and vectors of the catalogue ``(N, dim)``."""
+        vectors = self.vectors(keep_id)  # (N, d)
+        return self.last_states(items, lengths, vectors, features, attributes), vectors
+
+    def diagnostics(self) -> dict[str, float]:
+        """What the players of the game did since the last call."""
+        return {} if self.game is None else self.game.diagnostics(len(self.items.warm))
 
     def last_states(self, items: Tensor, lengths: Tensor, vectors: Tensor, *context: Tensor | None) -> Tensor:
         """State after the last event of each row, ``(B, dim)``."""

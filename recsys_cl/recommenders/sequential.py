@@ -20,12 +20,13 @@ from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.objectives.known import KnownPositives
-from recsys_cl.objectives.negatives import UniformNegatives
+from recsys_cl.objectives.negatives import GanNegatives, UniformNegatives
 from recsys_cl.objectives.sequence_views import similar_items
 from recsys_cl.objectives.view_pairs import views_named
 from recsys_cl.recommenders.sequence_network import ObjectiveName, SequenceNetwork
 from recsys_cl.recommenders.trained import TrainedRecommender
 from recsys_cl.recommenders.two_tower import Similarity
+from recsys_cl.training.adversarial import Attack
 from recsys_cl.training.window_parts import (
     EventContext,
     ForgottenIds,
@@ -41,6 +42,9 @@ from recsys_cl.training.windows import Part, Windows
 
 ROWS = 1024
 """Histories that are encoded at once when scoring."""
+
+OWN = ("bce", "gbce", "generated")
+"""Objectives with negatives of each event's own."""
 
 SIMILAR = 10
 """Similar items of each item that the views *substitute* and *insert* draw from."""
@@ -62,10 +66,14 @@ class Sequential(TrainedRecommender):
         heads: Attention heads.
         similarity: ``"cosine"`` or ``"dot"``.
         temperature: Where the temperature starts; it is learned.
-        objective: ``"softmax"`` over the catalogue, ``"sampled-softmax"``, ``"bce"`` or ``"gbce"``.
+        objective: ``"softmax"`` over the catalogue, ``"sampled-softmax"``, ``"bce"`` or ``"gbce"``, or the softmax
+            against ``"generated"`` negatives.
         negatives: Negatives of the sampled objectives: a batch shares those of the softmax, binary ones are of each
             event's own.
         calibration: Of ``"gbce"``, from 0 (``"bce"``) to 1.
+        hard_share: Share of the negatives that are generated.
+        hardness: What closeness to the user is worth to their generator.
+        threshold: Least probability of being real that their filter asks for, 0 for no filter.
         spare_known: Whether what a user chose at any other time in training is no negative of theirs: what they will
             choose later is no wrong answer now, and what they have is not asked for again.
         mask_share: Share of the events that a bidirectional encoder must guess.
@@ -79,6 +87,9 @@ class Sequential(TrainedRecommender):
         next_kind: Whether the type of the next event is predicted beside the item.
         dropout: Dropout of the encoder.
         id_dropout: Share of the items whose ids a batch does not see.
+        attack: How item vectors are moved in training, see :class:`~recsys_cl.training.adversarial.Adversary`.
+        epsilon: Length of moves, under attack and of generated negatives, in units of the vectors' norms.
+        attack_weight: Weight of the loss under attack.
         epochs: At most this many passes.
         batch_size: Windows per step.
         learning_rate: Peak learning rate.
@@ -104,6 +115,9 @@ class Sequential(TrainedRecommender):
     objective: ObjectiveName = "softmax"
     negatives: int = 256
     calibration: float = 0.75
+    hard_share: float = 0.5
+    hardness: float = 0.1
+    threshold: float = 0.0
     spare_known: bool = False
     mask_share: float = 0.2
     mask_last: float = 0.1
@@ -115,6 +129,9 @@ class Sequential(TrainedRecommender):
     next_kind: bool = False
     dropout: float = 0.2
     id_dropout: float = 0.0
+    attack: Attack = "none"
+    epsilon: float = 0.5
+    attack_weight: float = 1.0
     epochs: int = 40
     batch_size: int = 128
     learning_rate: float = 3e-3
@@ -130,7 +147,7 @@ class Sequential(TrainedRecommender):
             raise InputError("there is nothing to align without texts and ids; set model='minilm' and ids=true")
         if self.id_dropout and not both:
             raise InputError("ids can be dropped only beside texts; set model='minilm' and ids=true, or id_dropout=0")
-        if self.encoder == "bidirectional" and self.objective in ("bce", "gbce"):
+        if self.encoder == "bidirectional" and self.objective in OWN:
             raise InputError(
                 f"objective={self.objective!r} draws negatives of what comes next, and a bidirectional encoder guesses "
                 "what is hidden; use objective='softmax' or encoder='causal'"
@@ -185,6 +202,10 @@ class Sequential(TrainedRecommender):
         Raises:
             InputError: If an item of a history is not in the catalogue.
         """
+        return self.logits(histories)
+
+    def logits(self, histories: Sequences) -> Tensor:
+        """As :meth:`score`, with gradient."""
         network = self._restored()
         vectors = network.vectors()  # (N, d)
         filled = np.flatnonzero(histories.lengths > 0)
@@ -262,7 +283,7 @@ class Sequential(TrainedRecommender):
             split,
             self.network,
             examples,
-            lambda: {"ndcg@10": evaluate(self, queries).mean("ndcg@10")},
+            lambda: {"ndcg@10": evaluate(self, queries).mean("ndcg@10"), **self.network.diagnostics()},
             patience=self.patience,
             **options,
         )
@@ -277,7 +298,7 @@ class Sequential(TrainedRecommender):
             parts.append(HiddenEvents(train, n_items, self.mask_share, self.mask_last, seed))
         if self.objective == "sampled-softmax":
             parts.append(SharedNegatives(UniformNegatives(n_items, seed=seed), self.negatives))
-        if self.objective in ("bce", "gbce"):
+        if self.objective in OWN:
             known = KnownPositives(train, n_items) if self.spare_known else None
             parts.append(OwnNegatives(train, n_items, self.negatives, known, seed))
         if self.spare_known and self.objective == "softmax":
@@ -333,6 +354,12 @@ class Sequential(TrainedRecommender):
             align_sequences=self.align_sequences,
             context=Context(names, n_kinds=n_kinds, n_attributes=n_attributes, dim=self.dim) if names else None,
             n_kinds=n_kinds if self.next_kind else 0,
+            game=self._game() if self.objective == "generated" else None,
+        )
+
+    def _game(self) -> GanNegatives:
+        return GanNegatives(
+            self.dim, self.hard_share, epsilon=self.epsilon, hardness=self.hardness, threshold=self.threshold
         )
 
     def _restored(self) -> SequenceNetwork:

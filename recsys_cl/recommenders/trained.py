@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from recsys_cl.data import Split
 from recsys_cl.recommenders.base import Recommender
+from recsys_cl.training.adversarial import AdversarialTraining, Adversary, Attack
 from recsys_cl.training.loop import Examples
 from recsys_cl.training.trainer import Execution, TrainingConfig, TrainingReport, train
 
@@ -35,6 +36,9 @@ class TrainedRecommender(Recommender):
     learning_rate: float
     weight_decay: float
     seed: int
+    attack: Attack = "none"
+    epsilon: float = 0.5
+    attack_weight: float = 1.0
     execution: Execution = Execution()
     report: TrainingReport
 
@@ -68,6 +72,8 @@ class TrainedRecommender(Recommender):
         ``settings`` are further fields of :class:`~recsys_cl.training.trainer.TrainingConfig`.
         """
         assert is_dataclass(self)
+        if self.attack != "none":
+            network = AdversarialTraining(network, Adversary(self.attack, self.epsilon, self.attack_weight))
         self.report = train(
             network,
             examples,

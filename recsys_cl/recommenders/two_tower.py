@@ -16,14 +16,29 @@ from recsys_cl.encoders.language import LanguageEncoder
 from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling, UserTowerName
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
-from recsys_cl.objectives.contrastive import LearnedTemperature, info_nce_loss
+from recsys_cl.objectives.contrastive import LearnedTemperature, info_nce_loss, sampled_softmax_loss
 from recsys_cl.objectives.known import KnownPositives
-from recsys_cl.objectives.negatives import in_batch_log_q
+from recsys_cl.objectives.negatives import (
+    Candidates,
+    DrawnNegatives,
+    GanNegatives,
+    HardNegatives,
+    MixedNegatives,
+    NegativeSample,
+    NegativeSampler,
+    PerturbedNegatives,
+    PolicyNegatives,
+    PopularityNegatives,
+    UniformNegatives,
+    in_batch_log_q,
+)
 from recsys_cl.recommenders.trained import TrainedRecommender
+from recsys_cl.training.adversarial import Attack
 from recsys_cl.training.distributed import gather_items
 from recsys_cl.training.examples import NextItemExamples
 
 Similarity = Literal["cosine", "dot"]
+SamplerName = Literal["in-batch", "uniform", "popular", "hard", "perturbed", "generated", "policy"]
 
 
 class TwoTowerModel(nn.Module):
@@ -39,8 +54,9 @@ class TwoTowerModel(nn.Module):
         temperature: Where :math:`\tau` starts; it is learned.
         dropout: Dropout on the history's item vectors.
         known: What must not count as a negative; only training needs it.
+        negatives: Makes negatives of each user's own; without it the other targets of the batch are negatives.
 
-    See: chapter 5.
+    See: chapter 5; chapter 10 for the negatives.
     """
 
     def __init__(
@@ -53,12 +69,13 @@ class TwoTowerModel(nn.Module):
         temperature: float,
         dropout: float,
         known: KnownPositives | None = None,
+        negatives: DrawnNegatives | None = None,
     ) -> None:
         super().__init__()
         self.items, self.user = items, user
         self.log_q: Tensor | None
         self.register_buffer("log_q", log_q)
-        self.known = known
+        self.known, self.negatives = known, negatives
         self.similarity = similarity
         self.temperature = LearnedTemperature(temperature)
         self.dropout = nn.Dropout(dropout)
@@ -91,10 +108,11 @@ class TwoTowerModel(nn.Module):
         user: Tensor,
         keep_id: Tensor,
         attributes: Tensor | None = None,
+        negative: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """InfoNCE of a collated batch (see :class:`~recsys_cl.training.examples.NextItemExamples`).
 
-        The targets of all processes are the columns.
+        The targets of all processes are the columns, or else negatives of each user's own are.
 
         Raises:
             InputError: If the model was built without known positives.
@@ -103,6 +121,8 @@ class TwoTowerModel(nn.Module):
         if known is None:
             raise InputError("a two-tower model without known positives can only score; build it with known= to train")
         users = self.embed_users(history, attributes, keep_id)  # (B, d)
+        if negative is not None:
+            return {"loss": self._against_own(users, target, user, keep_id, negative, known)}
         items = self.embed_items(target, keep_id[target])  # (B, d)
         targets = gather_items(target)  # (N,), own first
         log_q = None if self.log_q is None else self.log_q[targets]  # (N,)
@@ -114,6 +134,56 @@ class TwoTowerModel(nn.Module):
             log_q=log_q,
         )
         return {"loss": loss}
+
+    def _against_own(
+        self,
+        users: Tensor,
+        target: Tensor,
+        user: Tensor,
+        keep_id: Tensor,
+        negative: Tensor,
+        known: KnownPositives,
+    ) -> Tensor:
+        """Loss against negatives of each user's own, and what their makers lose."""
+        assert self.negatives is not None
+        everything = torch.arange(len(self.items.warm), device=target.device)  # (N,)
+        table = self.embed_items(everything, keep_id)  # (N, d)
+        log_q = table.new_zeros(len(table)) if self.log_q is None else self.log_q  # (N,)
+        given = Candidates(
+            users.float(),
+            table.float(),
+            target,
+            NegativeSample(negative, log_q[negative]),
+            known=lambda rows, items: known.mask(user[rows], items),
+            temperature=self.temperature().detach(),
+        )
+        negatives = self.negatives(given)
+        loss = sampled_softmax_loss(
+            given.query,
+            given.table[target],
+            negatives.vectors,
+            log_q=log_q[target],
+            negative_log_q=negatives.log_q,
+            temperature=self.temperature(),
+            mask=negatives.mask,
+        )
+        return loss + negatives.loss
+
+    def pairs(
+        self,
+        history: Tensor,
+        target: Tensor,
+        keep_id: Tensor,
+        attributes: Tensor | None = None,
+        **_: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors of a batch's users ``(batch, dim)`` and of its distinct targets ``(n, dim)``."""
+        items = target.unique()  # (n,)
+        return self.embed_users(history, attributes, keep_id), self.embed_items(items, keep_id[items])
+
+    def diagnostics(self) -> dict[str, float]:
+        """What the makers of negatives did since the last call."""
+        return {} if self.negatives is None else self.negatives.diagnostics(len(self.items.warm))
 
     def _comparable(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
@@ -136,6 +206,16 @@ class TwoTower(TrainedRecommender):
         dropout: Dropout on the history's item vectors.
         id_dropout: Share of the items whose ids a batch does not see.
         event_dropout: Share of the history's events left out of an example.
+        sampler: Where negatives come from: ``"in-batch"`` from the other examples; or of each example's own,
+            ``"uniform"`` draws, a share of which may be ``"popular"`` items, the ``"hard"`` est, ``"perturbed"`` ones,
+            ``"generated"`` ones, or drawn by a learned ``"policy"``.
+        negatives: Number of an example's own negatives.
+        hard_share: Share of them that is not uniform.
+        hardness: What closeness to the user is worth to the generator.
+        threshold: Least probability of being real that the filter of generated negatives asks for, 0 for no filter.
+        attack: How item vectors are moved in training, see :class:`~recsys_cl.training.adversarial.Adversary`.
+        epsilon: Length of moves, of vectors under attack and of perturbed negatives, in units of their norms.
+        attack_weight: Weight of the loss under attack.
         epochs: At most this many passes.
         batch_size: Examples per step.
         learning_rate: Peak learning rate.
@@ -159,6 +239,14 @@ class TwoTower(TrainedRecommender):
     dropout: float = 0.2
     id_dropout: float = 0.0
     event_dropout: float = 0.0
+    sampler: SamplerName = "in-batch"
+    negatives: int = 16
+    hard_share: float = 0.5
+    hardness: float = 1.0
+    threshold: float = 0.0
+    attack: Attack = "none"
+    epsilon: float = 0.5
+    attack_weight: float = 1.0
     epochs: int = 10
     batch_size: int = 512
     learning_rate: float = 3e-3
@@ -184,7 +272,8 @@ class TwoTower(TrainedRecommender):
         text = None if embeddings is None else F.normalize(embeddings - mean, dim=1)  # (N, t)
         counts = torch.from_numpy(split.counts)  # (N,)
         attributes = 0 if split.train.attributes is None else split.train.attributes.shape[1]
-        log_q = in_batch_log_q(counts) if self.log_q else None  # (N,)
+        drawn = self._sampler(counts)
+        log_q = (in_batch_log_q(counts) if drawn is None else drawn.table) if self.log_q else None  # (N,)
         known = KnownPositives(split.train, split.n_items)
         self.network = self._build(counts > 0, text, log_q, attributes, known)
         examples = NextItemExamples(
@@ -194,23 +283,36 @@ class TwoTower(TrainedRecommender):
             id_dropout=self.id_dropout,
             event_dropout=self.event_dropout,
             seed=self.seed,
+            negatives=drawn,
+            k=self.negatives,
         )
         self._train(
             split,
             self.network,
             examples,
-            lambda: {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10")},
+            lambda: {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10"), **self.network.diagnostics()},
             folder=folder,
             resume=resume,
             patience=self.patience,
         )
-        weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        weights = {
+            f"network.{name}": tensor
+            for name, tensor in self.network.state_dict().items()
+            if not name.startswith("negatives.")
+        }
         self.state = {**weights, "text_mean": mean}
         return self
 
     @torch.no_grad()
     def score(self, histories: Sequences) -> Tensor:
         """Similarity of each history to every item, ``(batch, n_items)``."""
+        return self._similarities(histories)
+
+    def logits(self, histories: Sequences) -> Tensor:
+        """Similarities over the temperature, ``(batch, n_items)``, with gradient."""
+        return self._similarities(histories) / self._restored().temperature()
+
+    def _similarities(self, histories: Sequences) -> Tensor:
         network = self._restored()
         device = network.items.warm.device
         attributes = None if histories.attributes is None else torch.from_numpy(histories.attributes).to(device)
@@ -252,7 +354,42 @@ class TwoTower(TrainedRecommender):
             temperature=self.temperature,
             dropout=self.dropout,
             known=known,
+            negatives=None if known is None else self._negatives(),
         )
+
+    def _sampler(self, counts: Tensor) -> NegativeSampler | None:
+        """What draws each example's own negatives."""
+        uniform = UniformNegatives(len(counts), seed=self.seed)
+        match self.sampler:
+            case "in-batch":
+                return None
+            case "popular":
+                popular = PopularityNegatives(counts, seed=self.seed)
+                return MixedNegatives([(popular, self.hard_share), (uniform, 1 - self.hard_share)], seed=self.seed)
+            case _:
+                return uniform
+
+    def _negatives(self) -> DrawnNegatives | None:
+        """What makes negatives of those drawn."""
+        match self.sampler:
+            case "in-batch":
+                return None
+            case "hard":
+                return HardNegatives(self.hard_share)
+            case "perturbed":
+                return PerturbedNegatives(self.hard_share, epsilon=self.epsilon)
+            case "generated":
+                return GanNegatives(
+                    self.dim,
+                    self.hard_share,
+                    epsilon=self.epsilon,
+                    hardness=self.hardness,
+                    threshold=self.threshold,
+                )
+            case "policy":
+                return PolicyNegatives(self.dim, self.hard_share)
+            case _:
+                return DrawnNegatives()
 
     def _restored(self) -> TwoTowerModel:
         """The network; after :meth:`load`, rebuilt from the state."""

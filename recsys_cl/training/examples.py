@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from recsys_cl.data import PAD, Sequences
 from recsys_cl.errors import InputError
+from recsys_cl.objectives.negatives import NegativeSampler
 from recsys_cl.randomness import counter_uniform
 
 Key = tuple[int, int]
@@ -55,6 +56,8 @@ class NextItemExamples(Dataset[Key]):
             Volkovs, Yu and Poutanen 2017).
         event_dropout: Share of the history's events left out of an example; the latest always stays.
         seed: Seed of both.
+        negatives: Draws negatives of each example's own.
+        k: Number of them.
 
     Raises:
         InputError: If no user has two training events.
@@ -71,6 +74,8 @@ class NextItemExamples(Dataset[Key]):
         id_dropout: float = 0.0,
         event_dropout: float = 0.0,
         seed: int = 0,
+        negatives: NegativeSampler | None = None,
+        k: int = 0,
     ) -> None:
         rows, positions = train.flat()
         has_past = positions > train.start[rows]
@@ -79,6 +84,7 @@ class NextItemExamples(Dataset[Key]):
         self.user, self.event = rows[has_past], positions[has_past]
         self.train, self.n_items, self.length = train, n_items, length
         self.id_dropout, self.event_dropout, self.seed = id_dropout, event_dropout, seed
+        self.negatives, self.k = negatives, k
 
     def __len__(self) -> int:
         return len(self.event)
@@ -92,8 +98,8 @@ class NextItemExamples(Dataset[Key]):
 
         Returns:
             ``history`` ``(B, L)`` item numbers or ``PAD``, ``target`` ``(B,)``, ``keep_id`` ``(n_items,)`` false
-            for items whose id is hidden from the batch, ``user`` ``(B,)`` whose example it is, and ``attributes``
-            ``(B, a)`` where the data has them.
+            for items whose id is hidden from the batch, ``user`` ``(B,)`` whose example it is, ``attributes``
+            ``(B, a)`` where the data has them, and ``negative`` ``(B, k)`` item numbers where they are drawn.
         """
         epoch, example = np.array(keys).T  # (B,) both
         user, event = self.user[example], self.event[example]
@@ -115,6 +121,8 @@ class NextItemExamples(Dataset[Key]):
         }
         if past.attributes is not None:
             batch["attributes"] = torch.from_numpy(past.attributes)
+        if self.negatives is not None:
+            batch["negative"] = self.negatives.sample(epoch, example, self.k).items  # (B, k)
         return batch
 
 

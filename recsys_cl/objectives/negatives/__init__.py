@@ -18,7 +18,16 @@ A sample may hit what the user is known to like: :class:`~recsys_cl.objectives.k
 the same conditional distribution, at the cost of a loop.
 """
 
+from recsys_cl.objectives.negatives.chosen import (
+    Candidates,
+    DrawnNegatives,
+    HardNegatives,
+    Negatives,
+    PerturbedNegatives,
+)
+from recsys_cl.objectives.negatives.generated import GanNegatives
 from recsys_cl.objectives.negatives.mining import hard_negatives
+from recsys_cl.objectives.negatives.policy import PolicyNegatives
 from recsys_cl.objectives.negatives.queue import NegativeQueue
 from recsys_cl.objectives.negatives.samplers import (
     InBatchNegatives,
@@ -31,11 +40,18 @@ from recsys_cl.objectives.negatives.samplers import (
 )
 
 __all__ = [
+    "Candidates",
+    "DrawnNegatives",
+    "GanNegatives",
+    "HardNegatives",
     "InBatchNegatives",
     "MixedNegatives",
     "NegativeQueue",
     "NegativeSample",
     "NegativeSampler",
+    "Negatives",
+    "PerturbedNegatives",
+    "PolicyNegatives",
     "PopularityNegatives",
     "UniformNegatives",
     "hard_negatives",

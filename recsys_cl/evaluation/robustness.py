@@ -1,0 +1,224 @@
+"""What is left under attack: retention and its curve, one number for both, and the distance to the boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys_cl.data import Queries, Split
+from recsys_cl.errors import InputError
+from recsys_cl.evaluation.evaluate import Evaluation, evaluate
+from recsys_cl.evaluation.ranking import Scorer
+
+BLOCK = 1_024
+"""Users whose distances to all items are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What an attack leaves of a metric.
+
+    Attributes:
+        value: Attacked mean over clean mean.
+        low: Lower end of its 95 % bootstrap interval.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def retention(
+    clean: Evaluation, attacked: Evaluation, *, metric: str = "ndcg@10", samples: int = 2_000, seed: int = 0
+) -> Retention:
+    r"""Share of a metric that is left under attack, :math:`\bar m_{\text{attacked}} / \bar m_{\text{clean}}`.
+
+    The bootstrap draws users, and takes both means over the same ones: what makes a user hard under attack mostly made
+    them hard before, so the interval is narrower than that of two independent means. A sample in which nothing is
+    found without an attack has no ratio and is left out.
+
+    Args:
+        clean: Evaluation without the attack.
+        attacked: Evaluation of the same queries under it.
+        metric: Which metric.
+        samples: Bootstrap samples.
+        seed: Seed of the resampling.
+
+    Raises:
+        InputError: If the queries differ, the metric was not computed, or the clean metric is 0.
+
+    See: chapter 9.
+    """
+    before, _ = clean.mean(metric), attacked.mean(metric)
+    if not np.array_equal(clean.user, attacked.user):
+        raise InputError("clean and attacked were evaluated on different queries; use those of one split for both")
+    if before <= 0:
+        raise InputError(f"the clean {metric} is {before}, of which no share can be left; attack a better recommender")
+    _, user = np.unique(clean.user, return_inverse=True)
+    whole, left = (np.bincount(user, weights=one.metrics[metric]) for one in (clean, attacked))  # (U,)
+    rng = np.random.default_rng(seed)
+    sums = np.empty((samples, 2))
+    for sample in range(samples):
+        drawn = rng.integers(len(whole), size=len(whole))
+        sums[sample] = left[drawn].sum(), whole[drawn].sum()
+    sums = sums[sums[:, 1] > 0]
+    low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
+    return Retention(float(left.sum() / whole.sum()), float(low), float(high))
+
+
+def robustness_index(clean: float, attacked: Mapping[str, Mapping[float, float]]) -> float:
+    r"""One number: the mean over families of attacks of the area under the retention curve.
+
+    .. math:: R = \frac{1}{|F|} \sum_{f \in F} \int_0^1 r_f(x)\,dx, \qquad
+        r_f\!\left(\frac{s}{s_f^{\max}}\right) = \frac{m_f(s)}{m_{\text{clean}}}, \quad r_f(0) = 1
+
+    with the metric :math:`m_f(s)` under attack :math:`f` at strength :math:`s`, and :math:`r_f` linear between the
+    strengths measured. 1 means that nothing is lost, 1/2 that retention falls in a straight line to nothing (or stays
+    at a half); above 1 attacks help. Numbers can be compared if families and strengths are the same.
+
+    Args:
+        clean: Metric without an attack.
+        attacked: Family to strength to metric; the weakest attack has strength above 0.
+
+    Raises:
+        InputError: If the clean metric or a strength is not above 0, a metric is negative or not finite, or there is
+            nothing to average.
+
+    See: chapter 9.
+
+    >>> robustness_index(0.1, {"swap": {0.2: 0.05, 0.4: 0.05}, "add": {0.4: 0.1}})  # areas 0.625 and 1
+    0.8125
+    """
+    if not (np.isfinite(clean) and clean > 0):
+        raise InputError(f"the clean metric is {clean}; give a number above 0")
+    if not attacked or not all(attacked.values()):
+        raise InputError("a family without attacks has no area; give each at least one strength with its metric")
+    areas = []
+    for family, values in attacked.items():
+        strength, metric = (np.array(column, dtype=np.float64) for column in zip(*sorted(values.items()), strict=True))
+        if not (np.isfinite(strength).all() and strength[0] > 0):
+            raise InputError(f"strengths of {family!r} are {strength.tolist()}; give numbers above 0")
+        if not (np.isfinite(metric).all() and metric.min() >= 0):
+            raise InputError(f"metrics of {family!r} are {metric.tolist()}; give finite ones of at least 0")
+        x = np.concatenate([[0.0], strength / strength[-1]])
+        areas.append(np.trapezoid(np.concatenate([[1.0], metric / clean]), x))
+    return float(np.mean(areas))
+
+
+def robustness_curve(
+    fit: Callable[[Split], Scorer],
+    split: Split,
+    corrupt: Callable[[Split, float], Split],
+    rates: Sequence[float],
+    *,
+    queries: Queries | None = None,
+) -> dict[float, Evaluation]:
+    """Train anew at each rate of noise, and evaluate.
+
+    Args:
+        fit: Split to a recommender that has learnt from its training sequences.
+        split: The clean split.
+        corrupt: Split and rate to a noisy split, for instance :func:`recsys_cl.data.corruption.swap_items`.
+        rates: Rates of noise.
+        queries: What every recommender is asked; by default the test queries of its own split, whose histories are as
+            noisy as what it learnt from. ``split.test`` shows what noise does to training alone.
+
+    Returns:
+        Rate to evaluation, 0 (the clean split) first, then in the order of ``rates``.
+
+    Raises:
+        InputError: If there are no rates.
+
+    See: chapter 9.
+    """
+    if not len(rates):
+        raise InputError("there are no rates of noise; give at least one, for instance [0.05, 0.1, 0.2, 0.4]")
+    curve = {}
+    for rate in dict.fromkeys((0.0, *rates)):
+        noisy = corrupt(split, rate) if rate else split
+        curve[rate] = evaluate(fit(noisy), noisy.test if queries is None else queries)
+    return curve
+
+
+def boundary_distance(
+    users: Tensor, items: Tensor, target: Tensor, *, k: int = 10, exclude: Tensor | None = None
+) -> Tensor:
+    r"""How far a user's vector is, relative to its norm, from where a target leaves or enters the first k.
+
+    With scores :math:`s_j = u^\top v_j` the competitor :math:`j` passes the target :math:`t` on a hyperplane whose
+    signed distance from :math:`u` is
+
+    .. math:: m_j = \frac{s_t - s_j}{\lVert v_t - v_j \rVert},
+
+    positive while the target is ahead. The target is among the first k if fewer than k competitors are ahead, that is,
+    if the k-th smallest distance :math:`m_{(k)}` is positive. A move :math:`\delta` changes the side of no competitor
+    with :math:`|m_j| > \lVert\delta\rVert`. To leave, the target must fall behind k competitors, so at least k have
+    :math:`m_j \le \lVert\delta\rVert`; to enter, it must be ahead of all but k − 1, so at most k − 1 have
+    :math:`m_j < -\lVert\delta\rVert`. Both say
+
+    .. math:: \lVert\delta\rVert \ge |m_{(k)}| .
+
+    The bound is reached for k = 1 by a target in front: the move along :math:`v_j - v_t` of the nearest competitor is
+    enough. Otherwise several hyperplanes have to be crossed at once, which may take a longer move.
+
+    Args:
+        users: ``(queries, dim)``.
+        items: ``(n_items, dim)``.
+        target: ``(queries,)`` item numbers.
+        k: Length of the list, at most ``n_items - 1``.
+        exclude: ``(queries, n_items)``, true for what is not ranked, such as seen items; a target always is.
+
+    Returns:
+        ``(queries,)`` :math:`m_{(k)} / \lVert u \rVert` in double precision: positive for a target among the first k,
+        negative for one that is not. An item with the target's own vector is never passed; infinite where fewer than
+        k competitors can pass.
+
+    Raises:
+        InputError: If shapes do not fit, a user's vector is zero, a value is not finite, or k or a target is out of
+            range.
+
+    See: chapter 9.
+
+    >>> users, items = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    >>> [boundary_distance(users, items, torch.tensor([t]), k=1).item() for t in (0, 1)]
+    [0.7071067811865475, -1.0]
+    """
+    _check_geometry(users, items, target, k, exclude)
+    users, items = users.detach().double(), items.detach().double()  # (Q, d), (N, d)
+    bounds = []
+    for rows in torch.arange(len(users), device=users.device).split(BLOCK):
+        u, t = users[rows], items[target[rows]]  # (B, d), (B, d)
+        lead = (u * t).sum(1, keepdim=True) - u @ items.T  # (B, N)
+        apart = torch.cdist(t, items, compute_mode="donot_use_mm_for_euclid_dist")  # (B, N)
+        distance = torch.where(apart > 0, lead / apart, torch.inf)  # (B, N)
+        if exclude is not None:
+            distance = distance.masked_fill(exclude[rows], torch.inf)  # (B, N)
+        bounds.append(distance.kthvalue(k, dim=1).values / u.norm(dim=1))  # (B,)
+    return torch.cat(bounds)
+
+
+def _check_geometry(users: Tensor, items: Tensor, target: Tensor, k: int, exclude: Tensor | None) -> None:
+    if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1] or len(users) == 0:
+        raise InputError(f"users {tuple(users.shape)} and items {tuple(items.shape)}; give (queries, dim), (n, dim)")
+    if target.shape != users.shape[:1] or target.is_floating_point():
+        raise InputError(
+            f"target has shape {tuple(target.shape)} and type {target.dtype}; give ({len(users)},) numbers"
+        )
+    if target.min() < 0 or target.max() >= len(items):
+        raise InputError(f"targets are {target.min()} to {target.max()}; items are numbered 0 to {len(items) - 1}")
+    if not 1 <= k < len(items):
+        raise InputError(f"k={k} of {len(items)} items; give 1 to {len(items) - 1}")
+    if exclude is not None and (exclude.shape != (len(users), len(items)) or exclude.dtype != torch.bool):
+        raise InputError(
+            f"exclude is {tuple(exclude.shape)} {exclude.dtype}; give ({len(users)}, {len(items)}) booleans"
+        )
+    if not (users.isfinite().all() and items.isfinite().all()):
+        raise InputError("a vector is not finite; check the recommender, first its learning rate")
+    if not users.any(1).all():
+        row = int((~users.any(1)).nonzero()[0])
+        raise InputError(f"the vector of user {row} is zero, and no move is measured by it; leave out such users")
