@@ -240,8 +240,8 @@ def test_the_game_resumes_where_it_was(split: Split, tmp_path: Path) -> None:
 
 
 def test_a_sequence_model_learns_from_the_game(split: Split, tmp_path: Path) -> None:
-    settings = {"dim": 16, "length": 20, "blocks": 1, "negatives": 8, "epsilon": 0.1}
-    trained = Sequential(objective="generated", epochs=3, spare_known=True, **settings).fit(split)  # type: ignore[arg-type]
+    settings = {"dim": 16, "length": 20, "blocks": 1, "negatives": 8, "epsilon": 0.1, "batch_size": 16}
+    trained = Sequential(objective="generated", epochs=6, spare_known=True, **settings).fit(split)  # type: ignore[arg-type]
     assert all("discriminator_accuracy" in epoch for epoch in trained.report.history)
     chance = sum(1 / math.log2(rank + 1) for rank in range(1, 11)) / 100
     assert trained.report.best > 1.5 * chance

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from statistics import fmean, median_high
+from statistics import fmean, median, median_high
 from typing import Any
 
 import numpy as np
@@ -112,8 +112,9 @@ def test_an_ablation_changes_one_thing() -> None:
         "align",
         "id_dropout",
     }  # what has no meaning, or another, without the change
+    bases = {"ids: dot product and gBCE, 32 negatives": "ids: dot product"}
     for name, spec in specs.items():
-        base = "sasrec" if name == "sasrec" or name.startswith("ids: ") else "sasrec-hybrid"
+        base = bases.get(name, "sasrec" if name == "sasrec" or name.startswith("ids: ") else "sasrec-hybrid")
         before, after = vars(create(specs[base])), vars(create(spec))
         changed = {field for field in before if before[field] != after[field]}
         assert len(changed - together) <= 1, name
@@ -148,6 +149,31 @@ def test_time_to_quality_follows_from_the_curves() -> None:
         for duel in duels:
             if duel["ratio"] is not None:
                 assert duel["ratio"] == pytest.approx(duel["peer"] / duel["ours"])
+
+
+def test_a_good_model_is_there_soon_and_sooner_than_elsewhere() -> None:
+    result = stored("time-to-quality")
+    assert result["median_seconds_to_goal"]["recsys_cl sasrec"] <= 75
+    assert result["median_seconds_to_goal"]["recsys_cl two-tower-id"] <= 30
+    for duels in result["races"].values():
+        assert median([duel["ratio"] for duel in duels]) >= 2
+
+
+def test_a_million_events_train_fast_in_little_memory_and_at_a_cost_that_grows_as_they_do() -> None:
+    rows = stored("throughput")["rows"]
+    sizes = {row["users"]: row for row in rows if row["contender"] == "recsys_cl sasrec"}
+    ours = sizes[max(sizes)]
+    assert ours["events"] == 1_000_000
+    assert ours["peak_bytes"] <= 4 * 2**30
+    for row in rows:
+        assert row["predictions_per_second"] == pytest.approx(row["predictions"] / row["seconds"])
+        assert row["seconds_per_epoch"] == pytest.approx(row["seconds"] / row["epochs"])
+        if row["contender"] not in ("recsys_cl sasrec", "RecTools SASRec"):
+            assert ours["predictions_per_second"] >= 3 * row["predictions_per_second"]
+            assert ours["sequences_per_second"] >= row["sequences_per_second"], "though ours are whole windows"
+    assert len(sizes) == 3
+    costs = [row["seconds_per_epoch"] / row["events"] for row in sizes.values()]
+    assert max(costs) <= 1.25 * min(costs)
 
 
 @pytest.mark.parametrize("name", ["sequence-leave-last-n", "sequence-temporal"])
