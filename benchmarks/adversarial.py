@@ -53,9 +53,13 @@ ATTACKS: dict[str, tuple[Settings, dict[str, list[Any]]]] = {
     "APR": ({"attack": "fgm"}, COMMON | MOVES),
     "VAT": ({"attack": "vat"}, COMMON | MOVES),
     "SimGCL": ({"attack": "simgcl"}, COMMON | {"epsilon": [0.05, 0.1, 0.2, 0.5], "attack_weight": [0.03, 0.1, 0.3]}),
+    "APR, events dropped": (
+        {"attack": "fgm"},
+        COMMON | {"epsilon": [0.05, 0.1, 0.2], "attack_weight": [0.3, 1.0], "event_dropout": [0.1, 0.2]},
+    ),
 }
 SHARES = {"hard_share": [0.125, 0.25, 0.5]}
-GAME = SHARES | {"hardness": [0.0, 0.1, 0.3, 1.0]}
+GAME = SHARES | {"hardness": [0.0, 0.3, 1.0], "epsilon": [0.05, 0.1, 0.2]}
 NEGATIVES: dict[str, tuple[Settings, dict[str, list[Any]]]] = {
     "uniform": ({"sampler": "uniform"}, COMMON | {"dropout": [0.1, 0.2]}),
     "popularity": ({"sampler": "popular"}, COMMON | SHARES | {"log_q": [True, False]}),
@@ -159,7 +163,7 @@ def table(search: str, against: str) -> Callable[[Path], dict[str, Any]]:
             "settings": methods,
             "rows": rows,
             "intervals": {p: {name: one.interval() for name, one in models.items()} for p, models in pooled.items()},
-            "tests": {
+            "paired": {
                 part: {name: vars(test) for name, test in compare(models, against=against).items()}
                 for part, models in pooled.items()
             },

@@ -1,10 +1,11 @@
 """A data set that nobody tuned for: string ids, texts in Chinese, Arabic and Cyrillic, and the command line on it.
 
-    python benchmarks/foreign.py --folder /tmp/foreign
+    python benchmarks/foreign.py
     python benchmarks/foreign.py --folder /tmp/foreign --users 500 --items 400 --model popularity
 
 makes ``events.csv`` and ``items.csv`` with a structure to be learned (tastes that drift, and chains of items that
-follow one another), runs ``recsys-cl train`` on them, and prints the wall time of its parts.
+follow one another), runs ``recsys-cl train`` on them, and prints the wall time of its parts. Without options the
+result is book/results/foreign.json.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from recsys_cl.data import Interactions, synthetic
+from recsys_cl.results import write_result
+
+RESULTS = Path(__file__).parent.parent / "book" / "results"
 
 ALPHABETS = ("电影书音乐城市山水花鸟风月雪夜光影", "ابتثجحخدذرزسشصضطظعغفقكلمنهوي", "абвгдежзийклмнопрстуфхцчшщыэюя")
 FOLLOWS = 0.4
@@ -29,34 +35,49 @@ FOLLOWS = 0.4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, help="where the files and the run are kept; by default nowhere")
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--model", default="sasrec")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    write(synthetic(options.users, options.items, 10 * options.users, seed=options.seed), options.folder, options.seed)
+    with tempfile.TemporaryDirectory() as place:
+        result = trial(options.folder or Path(place), options)
+    print(json.dumps(result))
+    if options == parser.parse_args([]):
+        seconds = result["wall seconds"]
+        write_result("foreign", result, command="python benchmarks/foreign.py", seconds=seconds, folder=RESULTS)
+
+
+def trial(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Make the files, train on them, and say what it took and what came of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = synthetic(options.users, options.items, 10 * options.users, seed=options.seed)
+    events = write(data, folder, options.seed)
     started = time.perf_counter()
-    result = train(options.folder, options.model)
-    print(json.dumps({"wall seconds": round(time.perf_counter() - started), **parts(options.folder), **result}))
+    table = train(folder, options.model)
+    took = {"wall seconds": round(time.perf_counter() - started), **parts(folder)}
+    del table["protocol"]["folder"]
+    return {"users": data.n_users, "items": data.n_items, "events": events, **took, **table}
 
 
-def write(data: Interactions, folder: Path, seed: int) -> None:
-    """Write the two files, with ids and texts of another world."""
+def write(data: Interactions, folder: Path, seed: int) -> int:
+    """Write the two files, with ids and texts of another world, and say how many events there are."""
     rng = np.random.default_rng(seed)
     item_ids = np.array([f"sku/{number:x}-Ä" for number in rng.permutation(data.n_items) + 4096])
     user_ids = np.array([f"клиент_{number}" for number in rng.permutation(data.n_users)])
     events = pd.DataFrame(
         {"user_id": user_ids[data.user], "item_id": item_ids[chained(data, rng)], "timestamp": data.timestamp}
     )
-    events.drop_duplicates(["user_id", "item_id"]).to_csv(folder / "events.csv", index=False)
+    events = events.drop_duplicates(["user_id", "item_id"])
+    events.to_csv(folder / "events.csv", index=False)
     scripts = [np.array(list(letters)) for letters in ALPHABETS]
     words = {word for text in data.texts for word in text.split()}
     foreign = {word: "".join(rng.choice(scripts[k % 3], size=4)) for k, word in enumerate(sorted(words))}
     texts = [" ".join(foreign[word] for word in text.split()) for text in data.texts]
     titles = [f"{text.split()[0]} № {number}" for number, text in enumerate(texts)]
     pd.DataFrame({"item_id": item_ids, "title": titles, "text": texts}).to_csv(folder / "items.csv", index=False)
+    return len(events)
 
 
 def chained(data: Interactions, rng: np.random.Generator) -> np.ndarray:
@@ -71,7 +92,7 @@ def chained(data: Interactions, rng: np.random.Generator) -> np.ndarray:
     return result
 
 
-def train(folder: Path, model: str) -> dict:
+def train(folder: Path, model: str) -> dict[str, Any]:
     """Run the command line as a reader would, and return its table."""
     files = ("--interactions", folder / "events.csv", "--items", folder / "items.csv")
     command = ("train", *files, "--model", model, "--output", folder / f"run-{model}", "--json")

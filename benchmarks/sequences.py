@@ -34,6 +34,11 @@ WITH_TEXT = SPACE | {"id_dropout": [0.0, 0.1, 0.2], "align": [0.0, 0.05, 0.1]}
 SPACES = {"sasrec": SPACE, "sasrec-hybrid": WITH_TEXT}
 BUDGET = {"epochs": 25, "patience": 3, "validation_queries": 4_000}
 
+SHARES = (0.1, 0.25, 0.5, 1.0)
+"""Of the users that a model is trained on, at the width of the search."""
+WIDTHS = (16, 32, 64, 128)
+"""Of models that are trained on all users."""
+
 
 def search(model: str) -> Callable[[Path], dict[str, Any]]:
     """The same number of trials for each model, by NDCG@10 on validation events of one draw; trial 0 is the default."""
@@ -183,12 +188,14 @@ def loss_models() -> dict[str, str]:
 def ablation_models() -> dict[str, str]:
     """One change at a time: of id-only SASRec, and of the hybrid."""
     sasrec, hybrid = tuned("sasrec"), tuned("sasrec-hybrid")
+    dots = {"similarity": "dot", "temperature": 1.0}
     ids = {
         "known positives spared": {"spare_known": "true"},
         "sampled softmax, 256 uniform negatives": {"objective": "sampled-softmax"},
         "BCE, 1 negative, as published": {"objective": "bce", "negatives": 1, "spare_known": "true"},
         "gBCE, 32 negatives": {"objective": "gbce", "negatives": 32},
-        "dot product": {"similarity": "dot", "temperature": 1.0},
+        "dot product": dots,
+        "dot product and gBCE, 32 negatives": {"objective": "gbce", "negatives": 32, **dots},
         "GRU": {"encoder": "gru"},
         "contrast of crops, masks, reorderings": {"views": "crop+mask+reorder"},
         "context: gap, rating": {"context": "gap+rating"},
@@ -216,6 +223,55 @@ def cold_models() -> dict[str, str]:
         "ids dropped, text aligned with ids": with_settings(hybrid, align=0.5, id_dropout=0.5),
         "sasrec-cold": hybrid.replace("sasrec-hybrid", "sasrec-cold"),
     }
+
+
+def scaling(partial: Path) -> dict[str, Any]:
+    """What more users and a wider model bring: all sizes answer the same test queries, those of all users."""
+    split = leave_last_n(load_movielens(), seed=0)
+    whole = (SHARES[-1], create("sasrec").dim)
+    sizes = dict.fromkeys([*((share, whole[1]) for share in SHARES), *((whole[0], width) for width in WIDTHS)])
+    rows, values = [], {}
+    for share, width in sizes:
+        name = f"{share:.0%} of the users, {width} wide"
+        file = partial / f"{name}.npz"
+        rows.append(kept(file.with_suffix(".json"), lambda s=share, w=width, f=file: one_size(split, s, w, f)))
+        values[name] = Evaluation.load(file)
+        low, high = values[name].interval()
+        rows[-1] |= {"name": name, "ndcg@10": values[name].mean(), "low": low, "high": high}
+    tests = compare(values, against=f"{whole[0]:.0%} of the users, {whole[1]} wide")
+    protocol = {"data": split.data.name, "split": split.protocol, "events": len(split.test), "seed": split.seed}
+    return {"protocol": protocol, "rows": rows, "against the whole": {name: vars(test) for name, test in tests.items()}}
+
+
+def one_size(split: Split, share: float, width: int, file: Path) -> dict[str, Any]:
+    """Train a model of the given width on a share of the users, and keep its test metrics in ``file``.
+
+    Fewer users make fewer steps an epoch, so epochs and patience grow as the share falls.
+    """
+    part = with_users(split, share)
+    started = time.perf_counter()
+    budget = {name: round(BUDGET[name] / share) for name in ("epochs", "patience")}
+    model = create(with_settings(tuned("sasrec"), dim=width), **budget)
+    assert isinstance(model, Sequential)
+    model.fit(part)
+    seconds = time.perf_counter() - started
+    evaluate(model, split.test).save(file)
+    return {
+        "share": share,
+        "width": width,
+        "users": int((part.train.lengths > 0).sum()),
+        "events": int(part.train.lengths.sum()),
+        "parameters": sum(weight.numel() for weight in model.network.parameters()),
+        "epochs": model.report.epochs,
+        "seconds": seconds,
+    }
+
+
+def with_users(split: Split, share: float) -> Split:
+    """The split with training events of a seeded share of the users; a smaller share is part of a larger one."""
+    train = split.train
+    drawn = np.random.default_rng(split.seed).permutation(len(train)) < share * len(train)  # (users,)
+    return replace(split, train=replace(train, stop=np.where(drawn, train.stop, train.start)))
 
 
 def feedback(partial: Path) -> dict[str, Any]:
@@ -271,5 +327,6 @@ RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "sequence-temporal": table("temporal", later_models, draws=3),
     "sequence-cold-items": table("cold-items", cold_models, draws=5),
     "sequence-ablation": table("leave-last-n", ablation_models, draws=1),
+    "scaling": scaling,
     "feedback": feedback,
 }

@@ -199,6 +199,8 @@ class Sequential(TrainedRecommender):
     def score(self, histories: Sequences) -> Tensor:
         """Similarity of each history's state to every item, ``(batch, n_items)``; for an empty one, log-popularity.
 
+        Items that have neither text nor training events come last.
+
         Raises:
             InputError: If an item of a history is not in the catalogue.
         """
@@ -213,7 +215,7 @@ class Sequential(TrainedRecommender):
         for rows in np.array_split(filled, -(-len(filled) // ROWS)) if len(filled) else ():
             states = self._last_states(histories[rows], vectors)  # (R, d)
             scores[torch.from_numpy(rows).to(vectors.device)] = states @ vectors.T / network.temperature()  # (R, N)
-        return scores
+        return scores if self.model else unknown_last(scores, network.items.warm.bool())
 
     @torch.no_grad()
     def kind_probabilities(self, histories: Sequences, items: Tensor) -> Tensor:
@@ -376,6 +378,19 @@ class Sequential(TrainedRecommender):
             self.network.load_state_dict(state)
             self.network.eval()
         return self.network
+
+
+def unknown_last(scores: Tensor, warm: Tensor) -> Tensor:
+    """Scores ``(batch, n_items)`` in which items that a model knows nothing about share the least score of the others.
+
+    A vector of zeros scores 0, which is the middle of the list for a softmax on cosines, and its top for a loss that
+    learns probabilities: where each item is unlikely, all scores are below 0.
+
+    >>> unknown_last(torch.tensor([[-5.0, 0.0, -7.0]]), torch.tensor([True, False, True])).tolist()
+    [[-5.0, -7.0, -7.0]]
+    """
+    least = scores[:, warm].min(1, keepdim=True).values  # (B, 1)
+    return torch.where(warm, scores, least)  # (B, N)
 
 
 def a_sample(queries: Queries, at_most: int, *, seed: int) -> Queries:

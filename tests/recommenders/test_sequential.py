@@ -54,6 +54,18 @@ def test_the_next_item_is_learned(split: Split, settings: dict) -> None:
     assert evaluate(model, split.test, ks=(1,)).mean("hr@1") > 0.9  # chance: 1/12
 
 
+@pytest.mark.parametrize("objective", ["softmax", "gbce"])
+def test_items_that_nobody_chose_come_last_whatever_the_scale_of_the_scores(objective: str) -> None:
+    """A loss that learns probabilities pushes all scores below 0, and the zero of an unknown item would be first."""
+    data = ring()
+    strangers = pd.DataFrame({"item_id": [N, N + 1], "title": ["Unknown", "New"], "text": ["Unknown", "New"]})
+    items = pd.concat([data.items.to_pandas(), strangers])
+    held_out = leave_one_out(Interactions.from_tables(data.events.to_pandas(), items, name="ring and strangers"))
+    model = Sequential(**SMALL, epochs=3, objective=objective, negatives=16).fit(held_out)
+    scores = model.score(held_out.test.history)
+    assert torch.equal(scores[:, N:], scores[:, :N].min(1, keepdim=True).values.expand(-1, 2))
+
+
 def test_a_run_that_had_stopped_is_not_trained_further_by_a_resumption(split: Split, tmp_path: Path) -> None:
     settings = {**SMALL, "epochs": 40, "patience": 1}
     first = Sequential(**settings).fit(split, folder=tmp_path)
