@@ -207,20 +207,21 @@ def distance(model: TwoTower, split: Split) -> float:
     return float(found[found > 0].mean())
 
 
-NOISY = ("add", "drop", "swap")
+COMPARED = ("plain", "APR, events dropped")
+"""Methods that are fitted anew under each kind of noise."""
+
 RATES = (0.1, 0.2, 0.4)
 
 
 def noise(partial_folder: Path) -> dict[str, Any]:
     """Methods fitted anew on noisy logs."""
-    methods = {name: chosen("search-attacks")[name] for name in ("plain", "APR")}
-    methods["generator + filter"] = chosen("search-negatives")["generator + filter"]
+    methods = {name: chosen("search-attacks")[name] for name in COMPARED}
     clean = world(0)
     rows: dict[str, Any] = {
         name: {"clean": kept(partial_folder / f"{slug(name)}.json", partial(noisy_fit, settings, clean, clean))}
         for name, settings in methods.items()
     }
-    for kind in NOISY:
+    for kind in CORRUPTIONS:
         for rate in RATES:
             noisy = CORRUPTIONS[kind](clean, rate, seed=0)
             for name, settings in methods.items():
@@ -245,7 +246,7 @@ def shilling(partial_folder: Path) -> dict[str, Any]:
     split = world(0)
     rare = np.flatnonzero((split.counts >= 2) & (split.counts <= 5))
     targets = np.random.default_rng(0).choice(rare, TARGETS, replace=False)
-    methods = {name: chosen("search-attacks")[name] for name in ("plain", "APR")}
+    methods = {name: chosen("search-attacks")[name] for name in COMPARED}
     rows: list[dict[str, Any]] = []
     for name, settings in methods.items():
         model = None
@@ -297,7 +298,7 @@ def texts(partial_folder: Path) -> dict[str, Any]:
     encoder = LanguageEncoder("minilm")
     mean = encoder.encode(words).mean(0)  # (t,)
     rows: dict[str, Any] = {}
-    methods = {name: chosen("search-attacks")[name] for name in ("plain", "APR")}
+    methods = {name: chosen("search-attacks")[name] for name in COMPARED}
     methods["text alone"] = {**methods["plain"], "ids": False}
     for name, settings in methods.items():
         model = None

@@ -18,14 +18,15 @@ def search_trials(
     name: str,
     *,
     trials: int,
+    value: str = "value",
 ) -> list[dict[str, Any]]:
     """So many different settings, the default first, then as a tree-structured Parzen estimator proposes.
 
-    ``measure`` gives at least ``"value"``, the larger the better. Settings that come again cost nothing and do not
-    count.
+    ``measure`` gives at least what ``value`` names, the larger the better. Settings that come again cost nothing and
+    do not count.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(n_startup_trials=trials // 2, multivariate=True, seed=0)
+    sampler = optuna.samplers.TPESampler(n_startup_trials=min(8, trials // 2), multivariate=True, seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.enqueue_trial(default)
     done: list[dict[str, Any]] = []
@@ -37,5 +38,5 @@ def search_trials(
             file = folder / f"{name}-{len(done)}.json"
             done.append(kept(file, lambda s=settings: {"settings": s, **measure(s)}))  # type: ignore[misc]
             assert done[-1]["settings"] == settings, f"{file} is of another search; remove it"
-        study.tell(asked, (known or done[-1:])[0]["value"])
+        study.tell(asked, (known or done[-1:])[0][value])
     return done

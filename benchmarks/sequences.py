@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 from parts import kept
+from searching import search_trials
 
 from recsys_cl import workflow
 from recsys_cl.data import Interactions, Queries, Sequences, Split, leave_last_n, load_movielens, temporal_split
@@ -45,34 +46,22 @@ def search(model: str) -> Callable[[Path], dict[str, Any]]:
 
     def run(partial: Path) -> dict[str, Any]:
         split, space = leave_last_n(load_movielens(), seed=0), SPACES[model]
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(n_startup_trials=8, multivariate=True, seed=0)
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        study.enqueue_trial({name: getattr(create(model), name) for name in space})
-        trials: list[dict[str, Any]] = []
-        while len(trials) < TRIALS:
-            asked = study.ask()
-            settings = {name: asked.suggest_categorical(name, values) for name, values in space.items()}
-            known = [trial for trial in trials if trial["settings"] == settings]
-            if not known:  # settings that come again cost nothing and do not count
-                file = partial / f"{model}-{len(trials)}.json"
-                trials.append(kept(file, lambda s=settings: one_trial(model, s, split)))
-                assert trials[-1]["settings"] == settings, f"{file} is of another search; remove it"
-            study.tell(asked, (known or trials[-1:])[0]["validation"])
+        default = {name: getattr(create(model), name) for name in space}
+        measure = functools.partial(one_trial, model, split)
+        trials = search_trials(space, default, measure, partial, model, trials=TRIALS, value="validation")
         table = {model: {"split": split.protocol, "draws": 1, "space": space, "trials": trials}}
         return {"trials": TRIALS, "metric": "ndcg@10", "models": table}
 
     return run
 
 
-def one_trial(model: str, settings: dict[str, Any], split: Split) -> dict[str, Any]:
+def one_trial(model: str, split: Split, settings: dict[str, Any]) -> dict[str, Any]:
     """Validation NDCG@10 of the best epoch, its number, and what it cost."""
     started = time.perf_counter()
     recommender = create(model, **settings, **BUDGET)
     assert isinstance(recommender, TrainedRecommender)
     report = recommender.fit(split).report
     return {
-        "settings": settings,
         "validation": report.best,
         "epochs": report.epochs,
         "seconds": time.perf_counter() - started,
