@@ -1,6 +1,7 @@
 """Stored runs of the sequence models: their tables follow from their parts, and a small part comes out again."""
 
 from collections import Counter
+from math import ceil
 from pathlib import Path
 from statistics import fmean, median, median_high
 from typing import Any
@@ -174,6 +175,20 @@ def test_a_million_events_train_fast_in_little_memory_and_at_a_cost_that_grows_a
     assert len(sizes) == 3
     costs = [row["seconds_per_epoch"] / row["events"] for row in sizes.values()]
     assert max(costs) <= 1.25 * min(costs)
+
+
+def test_sizes_differ_in_one_thing_from_the_whole() -> None:
+    result = stored("scaling")
+    rows, tests = {row["name"]: row for row in result["rows"]}, result["against the whole"]
+    (whole,) = (row for name, row in rows.items() if name not in tests)
+    assert (whole["share"], whole["width"]) == (1.0, create("sasrec").dim)
+    for name, test in tests.items():
+        row = rows[name]
+        assert (row["share"] == whole["share"]) != (row["width"] == whole["width"])
+        assert test["difference"] == pytest.approx(whole["ndcg@10"] - row["ndcg@10"])
+    for row in rows.values():
+        assert row["users"] == ceil(row["share"] * whole["users"])
+        assert row["low"] <= row["ndcg@10"] <= row["high"]
 
 
 @pytest.mark.parametrize("name", ["sequence-leave-last-n", "sequence-temporal"])
