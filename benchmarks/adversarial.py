@@ -67,7 +67,7 @@ NEGATIVES: dict[str, tuple[Settings, dict[str, list[Any]]]] = {
     "perturbed": ({"sampler": "perturbed"}, COMMON | SHARES | {"epsilon": [0.05, 0.1, 0.2]}),
     "policy (REINFORCE)": ({"sampler": "policy"}, COMMON | SHARES),
     "generator": ({"sampler": "generated"}, COMMON | GAME),
-    "generator + filter": ({"sampler": "generated"}, COMMON | GAME | {"threshold": [0.1, 0.3, 0.5]}),
+    "generator + filter": ({"sampler": "generated"}, COMMON | GAME | {"threshold": [0.48, 0.5, 0.52]}),
 }
 
 
@@ -326,7 +326,7 @@ def overhead(partial_folder: Path) -> dict[str, Any]:
         "in-batch, PGD": {"attack": "pgd", "epsilon": 0.1},
         "in-batch, VAT": {"attack": "vat", "epsilon": 0.1},
         "uniform": {"sampler": "uniform"},
-        "generator + filter": {"sampler": "generated", "threshold": 0.3},
+        "generator + filter": {"sampler": "generated", "epsilon": 0.1, "threshold": 0.5},
         "policy (REINFORCE)": {"sampler": "policy"},
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}

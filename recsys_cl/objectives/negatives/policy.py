@@ -24,7 +24,8 @@ class PolicyNegatives(DrawnNegatives):
     Draws have no gradient; REINFORCE estimates that of the expected reward :math:`s_{ui} - \log p_\phi(i \mid u)`, with
     the mean of a user's other draws for a baseline. With the entropy in the game its solution is the recommender's own
     softmax, a negative drawn from which has in the mean the gradient of the full partition: at its best this
-    adversary is an importance sampler.
+    adversary samples what the full softmax would push. (As one negative among k it is not corrected for its chance
+    of being drawn, and the sum over the k is no estimate of the partition itself.)
 
     Args:
         dim: Dimension of the vectors.
