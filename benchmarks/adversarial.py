@@ -138,11 +138,23 @@ def chosen(search: str) -> dict[str, Settings]:
     return {name: {**models[name]["fixed"], **trial["settings"]} for name, trial in best.items()}
 
 
+ALONE = "APR's settings, no adversary"
+
+
+def with_ablation(methods: dict[str, Settings]) -> dict[str, Settings]:
+    """The methods, and beside adversarial training the same settings without the adversary."""
+    if "APR" not in methods:
+        return methods
+    of_the_adversary = {"attack", *MOVES}
+    alone = {name: value for name, value in methods["APR"].items() if name not in of_the_adversary}
+    return {**methods, ALONE: alone}
+
+
 def table(search: str, against: str) -> Callable[[Path], dict[str, Any]]:
     """Every method at its best settings on the test events of five draws: clean, under noise, under attack."""
 
     def run(partial_folder: Path) -> dict[str, Any]:
-        methods = chosen(search)
+        methods = with_ablation(chosen(search))
         clean: dict[str, dict[str, list[Evaluation]]] = {}
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in [*methods, "EASE, recency"]}
         for draw in range(DRAWS):
@@ -167,9 +179,16 @@ def table(search: str, against: str) -> Callable[[Path], dict[str, Any]]:
                 part: {name: vars(test) for name, test in compare(models, against=against).items()}
                 for part, models in pooled.items()
             },
+            "ablation": {part: ablation(models) for part, models in pooled.items()},
         }
 
     return run
+
+
+def ablation(models: dict[str, Evaluation]) -> dict[str, Any]:
+    """Adversarial training minus the same without the adversary, where the table has both."""
+    both = {name: models[name] for name in ("APR", ALONE) if name in models}
+    return vars(compare(both, against="APR")[ALONE]) if len(both) == 2 else {}
 
 
 def one_draw(settings: Settings, split: Split, draw: int, file: Path) -> dict[str, Any]:
@@ -207,10 +226,10 @@ def distance(model: TwoTower, split: Split) -> float:
     return float(found[found > 0].mean())
 
 
-COMPARED = ("plain", "APR, events dropped")
+COMPARED = ("plain", "APR")
 """Methods that are fitted anew under each kind of noise."""
 
-RATES = (0.1, 0.2, 0.4)
+RATES = (0.1, 0.4)
 
 
 def noise(partial_folder: Path) -> dict[str, Any]:
