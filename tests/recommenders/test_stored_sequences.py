@@ -177,6 +177,15 @@ def test_a_million_events_train_fast_in_little_memory_and_at_a_cost_that_grows_a
     assert max(costs) <= 1.25 * min(costs)
 
 
+def test_a_foreign_data_set_trains_in_half_an_hour() -> None:
+    run = read_result("foreign", RESULTS)
+    result = run["result"]
+    assert (result["users"], result["items"]) == (20_000, 10_000)
+    assert result["events"] >= 199_000
+    assert run["seconds"] == result["wall seconds"] <= 30 * 60
+    assert result["epochs"] < create("sasrec").epochs, "training stopped by itself"
+
+
 def test_sizes_differ_in_one_thing_from_the_whole() -> None:
     result = stored("scaling")
     rows, tests = {row["name"]: row for row in result["rows"]}, result["against the whole"]
