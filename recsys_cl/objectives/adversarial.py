@@ -182,7 +182,7 @@ def random_perturbation(like: Tensor, epsilon: float) -> Tensor:
     See: chapter 9.
     """
     check_positive("epsilon", epsilon)
-    _check_floating("like", like)
+    _check_type("like", like)
     return epsilon * _unit(torch.randn_like(like))  # (..., d)
 
 
@@ -267,10 +267,14 @@ def _unit(vectors: Tensor) -> Tensor:
 
 
 def _check_floating(name: str, tensor: Tensor) -> None:
+    _check_type(name, tensor)
+    if not math.isfinite(float(tensor.detach().sum())) and not tensor.isfinite().all():
+        raise InputError(f"{name} is not finite; look for what made it before perturbing")
+
+
+def _check_type(name: str, tensor: Tensor) -> None:
     if not tensor.is_floating_point():
         raise InputError(
             f"{name} has dtype {tensor.dtype}, and integers cannot be moved a little; perturb the vectors that the "
             "numbers look up"
         )
-    if not math.isfinite(float(tensor.detach().sum())) and not tensor.isfinite().all():
-        raise InputError(f"{name} is not finite; look for what made it before perturbing")

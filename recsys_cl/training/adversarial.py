@@ -81,7 +81,8 @@ class AdversarialTraining(nn.Module):
     """Trains a network on its batches, and on the same batches with its item vectors moved.
 
     What it is given is what the trainer takes: ``forward(**batch)`` returns ``{"loss": ...}``. The network inside is
-    the one to score with. Each process attacks its own part of a batch.
+    the one to score with. Each process attacks its own part of a batch, and each pass draws a dropout of its own, so
+    that the divergence of VAT is that of two dropouts as well.
 
     Args:
         network: A two-tower or sequence network.

@@ -162,3 +162,8 @@ def test_parameters_get_no_gradient_from_an_attack() -> None:
     weight = torch.ones(3, requires_grad=True)
     pgd(lambda move: (weight * move).sum(), torch.zeros(3), 0.1, steps=4)
     assert weight.grad is None
+
+
+def test_what_a_random_move_is_like_lends_its_shape_alone() -> None:
+    moves = random_perturbation(torch.full((3, 4), torch.nan), 0.5)
+    assert_close(moves.norm(dim=1), torch.full((3,), 0.5))
