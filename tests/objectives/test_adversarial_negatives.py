@@ -176,6 +176,12 @@ def test_the_policy_becomes_the_softmax_of_the_scores(given: Candidates) -> None
     assert gap() < 1e-4 < before
 
 
+def test_a_policy_with_one_draw_has_nothing_to_compare(given: Candidates) -> None:
+    single = replace(given, drawn=NegativeSample(given.drawn.items[:, :1], given.drawn.log_q[:, :1]))
+    with pytest.raises(InputError, match="negatives=1"):
+        PolicyNegatives(D, 1.0)(single)
+
+
 def test_decoding_and_spread(given: Candidates) -> None:
     table = given.table.detach()
     items = torch.randint(N, (5, 3))

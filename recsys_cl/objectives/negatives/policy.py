@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from recsys_cl.encoders.generator import ItemPolicy
+from recsys_cl.errors import InputError
 from recsys_cl.objectives.draws import entropy, leave_one_out, reinforce_loss
 from recsys_cl.objectives.negatives.chosen import Candidates, DrawnNegatives, Negatives, check_share, chosen_of
 from recsys_cl.objectives.negatives.watched import Watched
@@ -49,8 +50,14 @@ class PolicyNegatives(DrawnNegatives):
         self.watched = Watched()
 
     def forward(self, given: Candidates) -> Negatives:
-        """Draw, and keep the rest as drawn by chance."""
+        """Draw, and keep the rest as drawn by chance.
+
+        Raises:
+            InputError: If there is one negative only: the baseline of a draw is the mean of the others.
+        """
         plain = super().forward(given)
+        if plain.mask.shape[1] < 2:
+            raise InputError("a policy learns from comparing its draws, and negatives=1 leaves one; give 2 or more")
         k = max(2, chosen_of(self.share, plain.mask.shape[1]))
         user, table = given.query.detach(), given.table.detach()  # (B, d), (N, d)
         log_p = self.policy(user, table)  # (B, N)
