@@ -61,6 +61,17 @@ def makers() -> dict[str, DrawnNegatives]:
     }
 
 
+def play(maker: DrawnNegatives, given: Candidates, *, steps: int, rate: float) -> None:
+    """Let the players of a game minimise what they lose."""
+    optimiser = torch.optim.Adam(maker.parameters(), lr=rate)
+    for _ in range(steps):
+        loss = maker(given).loss
+        assert isinstance(loss, torch.Tensor)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
 @pytest.mark.parametrize("name", makers())
 def test_their_number_is_always_the_same_and_the_rest_is_as_drawn(name: str, given: Candidates) -> None:
     made = makers()[name](given)
@@ -142,13 +153,7 @@ def test_a_hard_generator_moves_towards_the_user(given: Candidates) -> None:
     def closeness(hardness: float) -> float:
         torch.manual_seed(1)
         game = GanNegatives(D, 1.0, epsilon=0.5, hardness=hardness, threshold=0.0)
-        optimiser = torch.optim.Adam(game.parameters(), lr=1e-2)
-        for _ in range(150):
-            loss = game(given).loss
-            assert isinstance(loss, torch.Tensor)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+        play(game, given, steps=150, rate=1e-2)
         game.diagnostics(N)
         game(given)
         return game.diagnostics(N)["closeness"]
@@ -159,7 +164,6 @@ def test_a_hard_generator_moves_towards_the_user(given: Candidates) -> None:
 def test_the_policy_becomes_the_softmax_of_the_scores(given: Candidates) -> None:
     given = replace(given, temperature=torch.tensor(0.5))
     maker = PolicyNegatives(D, 1.0)
-    optimiser = torch.optim.Adam(maker.parameters(), lr=0.02)
     target = (given.query @ given.table.T / 0.5).log_softmax(1).detach()
 
     def gap() -> float:
@@ -167,12 +171,7 @@ def test_the_policy_becomes_the_softmax_of_the_scores(given: Candidates) -> None
         return float((found.exp() * (found - target)).sum(1).mean().detach())
 
     before = gap()
-    for _ in range(300):
-        loss = maker(given).loss
-        assert isinstance(loss, torch.Tensor)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    play(maker, given, steps=300, rate=0.02)
     assert gap() < 1e-4 < before
 
 

@@ -44,6 +44,19 @@ def test_every_method_had_the_same_budget_and_its_best_trial_went_on(search: str
         assert table["settings"][method] == {**found["fixed"], **best["settings"]}
 
 
+@pytest.mark.parametrize(
+    ("model", "search", "method"),
+    [
+        ("two-tower-adversarial", "adversarial-training", "APR"),
+        ("two-tower-gan", "adversarial-negatives", "generator + filter"),
+    ],
+)
+def test_the_best_trial_became_the_default(model: str, search: str, method: str) -> None:
+    fields = vars(create(model))
+    for name, value in stored(search)["settings"][method].items():
+        assert fields[name] == value, name
+
+
 def test_robustness_was_chosen_only_among_settings_that_keep_clean_quality() -> None:
     result = stored("search-attacks")
     floor = result["kept clean"] * max(trial["clean"] for trial in result["models"]["plain"]["trials"])
