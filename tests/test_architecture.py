@@ -8,7 +8,7 @@ import pytest
 import recsys_cl
 
 ROOMS = [
-    ("errors", "randomness", "provenance"),
+    ("errors", "randomness", "provenance", "plots"),
     ("assets",),
     ("data",),
     ("encoders",),
@@ -16,7 +16,7 @@ ROOMS = [
     ("evaluation",),
     ("training",),
     ("recommenders",),
-    ("config", "results"),
+    ("config", "results", "evidence", "claims"),
     ("workflow",),
     ("cli", "__main__"),
 ]
