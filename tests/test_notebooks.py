@@ -1,91 +1,12 @@
-"""The notebooks as they stand in the repository, and the script that executes them once."""
+"""The script that executes the notebooks of the book, each once."""
 
-import importlib.util
 import json
-import re
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+import execute
 import nbformat
 import pytest
-import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-
-ROOT = Path(__file__).parents[1]
-BOOK = ROOT / "book"
-NOTEBOOKS = sorted(BOOK.rglob("*.ipynb"))
-NOTEBOOKS = [path for path in NOTEBOOKS if ".ipynb_checkpoints" not in path.parts]
-FRAME = [
-    "What you will learn",
-    "Prerequisites",
-    "Time and hardware",
-    "What the sources claimed",
-    "Summary",
-    "Exercises",
-    "Further reading",
-]
-
-
-def toc_entries() -> list[str]:
-    toc = yaml.safe_load((BOOK / "_toc.yml").read_text())
-    found = [toc["root"]]
-
-    def walk(node: Any) -> None:
-        if isinstance(node, dict):
-            found.extend([node["file"]] if "file" in node else [])
-            for value in node.values():
-                walk(value)
-        elif isinstance(node, list):
-            for value in node:
-                walk(value)
-
-    walk(toc)
-    return found
-
-
-CHAPTERS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
-
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-def test_the_book_has_notebooks() -> None:
-    assert NOTEBOOKS
-
-
-@each_notebook
-def test_notebook_is_stripped(path: Path) -> None:
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code":
-            assert cell.execution_count is None
-            assert cell.outputs == []
-
-
-@each_notebook
-def test_notebook_is_in_the_table_of_contents(path: Path) -> None:
-    assert path.relative_to(BOOK).with_suffix("").as_posix() in toc_entries()
-
-
-@pytest.mark.parametrize("entry", toc_entries())
-def test_table_of_contents_names_files_that_exist(entry: str) -> None:
-    assert (BOOK / f"{entry}.ipynb").is_file() or (BOOK / f"{entry}.md").is_file()
-
-
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("heading", FRAME)
-def test_notebook_has_the_frame_of_a_chapter(path: Path, heading: str) -> None:
-    prose = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
-    assert re.search(rf"^##+ +{heading}\b", "\n".join(prose), re.MULTILINE), f'no heading "{heading}"'
-
-
-@pytest.fixture(scope="module")
-def executor() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("execute", BOOK / "_ext" / "execute.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -104,17 +25,17 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ran(executor: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the notebooks handed to nbmake, which a fake stands in for where no kernel is needed."""
     names: list[str] = []
 
-    def fake(executed: Path, chosen: list[str], **settings: object) -> set[str]:
+    def fake(executed: Path, chosen: list[str], **settings: object) -> dict[str, float]:
         names.extend(chosen)
         for name in chosen:
             fill_in(executed / name)
-        return set(chosen)
+        return dict.fromkeys(chosen, 61.4)
 
-    monkeypatch.setattr(executor, "run_notebooks", fake)
+    monkeypatch.setattr(execute, "run_notebooks", fake)
     return names
 
 
@@ -137,104 +58,113 @@ def fill_in(path: Path) -> None:
 
 @pytest.mark.slow
 def test_real_notebooks_run_once_see_the_profile_and_leave_the_book_alone(
-    executor: ModuleType, project: Path, capfd: pytest.CaptureFixture[str]
+    project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = (project / "book" / "01-one.ipynb").read_bytes()
-    assert executor.execute(project, profile="full", workers=2) == []
+    assert execute.execute(project, profile="full", workers=2) == []
     executed = project / "executed" / "01-one.ipynb"
     (cell, _) = [c for c in nbformat.read(executed, as_version=4).cells if c.cell_type == "code"]
+    stamp = execute.read_stamp(project / "executed", "01-one.ipynb")
+    assert stamp["seconds"] > 0
+    assert (stamp["profile"], stamp["workers"], stamp["threads"]) == ("full", 2, 1)
+    assert {"versions", "processor", "cores", "gibibytes", "system", "device", "commit", "date"} <= set(stamp)
     assert cell.outputs[0].data["text/plain"] == "'full'"
     assert (project / "book" / "01-one.ipynb").read_bytes() == before
     assert "2 passed" in capfd.readouterr().out
 
     kept = executed.stat().st_mtime_ns
-    assert executor.execute(project, profile="full", workers=2) == []
+    assert execute.execute(project, profile="full", workers=2) == []
     assert executed.stat().st_mtime_ns == kept
     assert "2 up to date, 0 to execute" in capfd.readouterr().out
 
 
 @pytest.mark.slow
-def test_failing_notebook_is_named_and_gets_no_stamp(executor: ModuleType, project: Path) -> None:
+def test_failing_notebook_is_named_and_gets_no_stamp(project: Path) -> None:
     write_notebook(project / "book" / "02-two.ipynb", "1 / 0", "1 + 1")
-    assert executor.execute(project, workers=2) == ["02-two.ipynb"]
-    stamps = {path.name for path in (project / "executed" / executor.STAMPS).iterdir()}
-    assert stamps == {"01-one.ipynb.sha256"}
+    assert execute.execute(project, workers=2) == ["02-two.ipynb"]
+    stamps = {path.name for path in (project / "executed" / execute.STAMPS).iterdir()}
+    assert stamps == {"01-one.ipynb.json"}
 
 
-def test_only_a_changed_notebook_runs_again(executor: ModuleType, project: Path, ran: list[str]) -> None:
-    executor.execute(project)
+def test_only_a_changed_notebook_runs_again(project: Path, ran: list[str]) -> None:
+    execute.execute(project)
     ran.clear()
     write_notebook(project / "book" / "02-two.ipynb", "2 + 2")
-    executor.execute(project)
+    execute.execute(project)
     assert ran == ["02-two.ipynb"]
 
 
-@pytest.mark.parametrize("path", ["recsys_cl/__init__.py", "book/results/run.json", "constraints.txt"])
-def test_what_all_notebooks_depend_on_makes_all_of_them_run_again(
-    executor: ModuleType, project: Path, ran: list[str], path: str
-) -> None:
-    executor.execute(project)
+@pytest.mark.parametrize(
+    "path", ["recsys_cl/__init__.py", "book/results/run.json", "book/claims.yml", "constraints.txt"]
+)
+def test_what_all_notebooks_depend_on_makes_all_of_them_run_again(project: Path, ran: list[str], path: str) -> None:
+    execute.execute(project)
     ran.clear()
     (project / path).write_text("# changed\n")
-    executor.execute(project)
+    execute.execute(project)
     assert ran == ["01-one.ipynb", "02-two.ipynb"]
 
 
-def test_profile_makes_all_notebooks_run_again(executor: ModuleType, project: Path, ran: list[str]) -> None:
-    executor.execute(project, profile="quick")
+def test_profile_makes_all_notebooks_run_again(project: Path, ran: list[str]) -> None:
+    execute.execute(project, profile="quick")
     ran.clear()
-    executor.execute(project, profile="full")
+    execute.execute(project, profile="full")
     assert ran == ["01-one.ipynb", "02-two.ipynb"]
 
 
-def test_other_files_are_refreshed_and_removed_without_running_anything(
-    executor: ModuleType, project: Path, ran: list[str]
-) -> None:
-    executor.execute(project)
+def test_other_files_are_refreshed_and_removed_without_running_anything(project: Path, ran: list[str]) -> None:
+    execute.execute(project)
     ran.clear()
     (project / "book" / "intro.md").write_text("# Welcome\n")
     (project / "book" / "02-two.ipynb").unlink()
-    executor.execute(project)
+    execute.execute(project)
     assert ran == []
     assert (project / "executed" / "intro.md").read_text() == "# Welcome\n"
     assert not (project / "executed" / "02-two.ipynb").exists()
 
 
-def test_notebook_with_a_cell_that_did_not_run_gets_no_stamp(
-    executor: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(executor, "run_notebooks", lambda executed, names, **settings: set(names))
-    assert executor.execute(project) == ["01-one.ipynb", "02-two.ipynb"]
+def test_notebook_with_a_cell_that_did_not_run_gets_no_stamp(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "run_notebooks", lambda executed, names, **settings: dict.fromkeys(names, 1.0))
+    assert execute.execute(project) == ["01-one.ipynb", "02-two.ipynb"]
 
 
 def test_stamp_of_an_older_version_does_not_vouch_for_a_failed_newer_one(
-    executor: ModuleType, project: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+    project: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    executor.execute(project)
+    execute.execute(project)
     original = (project / "book" / "02-two.ipynb").read_text()
     write_notebook(project / "book" / "02-two.ipynb", "1 / 0")
     with monkeypatch.context() as failing:
-        failing.setattr(executor, "run_notebooks", lambda executed, names, **settings: set())
-        assert executor.execute(project) == ["02-two.ipynb"]
+        failing.setattr(execute, "run_notebooks", lambda executed, names, **settings: {})
+        assert execute.execute(project) == ["02-two.ipynb"]
     (project / "book" / "02-two.ipynb").write_text(original)
     ran.clear()
-    assert executor.execute(project) == []
+    assert execute.execute(project) == []
     assert ran == ["02-two.ipynb"]
 
 
-def test_executed_copy_that_was_tampered_with_runs_again(executor: ModuleType, project: Path, ran: list[str]) -> None:
-    executor.execute(project)
+def test_executed_copy_that_was_tampered_with_runs_again(project: Path, ran: list[str]) -> None:
+    execute.execute(project)
     ran.clear()
     path = project / "executed" / "01-one.ipynb"
     notebook = json.loads(path.read_text())
     notebook["cells"][1]["execution_count"] = None
     path.write_text(json.dumps(notebook))
-    executor.execute(project)
+    execute.execute(project)
     assert ran == ["01-one.ipynb"]
 
 
-def test_notebook_in_a_subfolder_is_refused(executor: ModuleType, project: Path) -> None:
+def test_stamp_that_was_cut_short_counts_as_none(project: Path, ran: list[str]) -> None:
+    execute.execute(project)
+    ran.clear()
+    stamp = execute.stamp_of(project / "executed", "02-two.ipynb")
+    stamp.write_text(stamp.read_text()[:40])
+    execute.execute(project)
+    assert ran == ["02-two.ipynb"]
+
+
+def test_notebook_in_a_subfolder_is_refused(project: Path) -> None:
     (project / "book" / "part").mkdir()
     write_notebook(project / "book" / "part" / "03-three.ipynb", "3")
     with pytest.raises(ValueError, match="03-three"):
-        executor.execute(project)
+        execute.execute(project)

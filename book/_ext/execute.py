@@ -1,8 +1,9 @@
 """Execute the notebooks of the book, each once, in a copy of its folder.
 
 The copy (``executed/``) mirrors ``book/``. A notebook is executed there if its stamp is missing or stale; a
-stamp is a digest of everything that the notebook's results depend on, and is written only after every code
-cell ran. The book is then built from the copy, so that what was executed is what readers see.
+stamp holds a digest of everything that the notebook's results depend on, with the time that the execution took and
+where it ran (the status page shows them), and is written only after every code cell ran. The book is then built
+from the copy, so that what was executed is what readers see.
 
 Notebooks must not leave files behind in the copy: whatever is not in ``book/`` is removed from it.
 """
@@ -12,14 +13,17 @@ from __future__ import annotations
 import argparse
 import filecmp
 import hashlib
+import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import nbformat
@@ -62,10 +66,11 @@ def digest_of_files(root: Path, files: Iterable[Path], *settings: str) -> str:
 
 
 def shared_digest(root: Path, book: Path, profile: str) -> str:
-    """Digest of what all notebooks depend on: package, stored results, pins, profile and Python."""
+    """Digest of what all notebooks depend on: package, stored results, ledger, pins, profile and Python."""
     files = [
         *(root / "recsys_cl").rglob("*.py"),
         *(book / "results").glob("*.json"),
+        *book.glob("claims.yml"),
         root / "constraints.txt",
     ]
     return digest_of_files(root, files, profile, platform.python_version())
@@ -77,6 +82,39 @@ def is_complete(notebook: Path) -> bool:
         return False
     cells = nbformat.read(notebook, as_version=4).cells
     return all(cell.execution_count for cell in cells if cell.cell_type == "code" and cell.source.strip())
+
+
+def stamp_of(executed: Path, name: str) -> Path:
+    """Where the stamp of a notebook stands."""
+    return executed / STAMPS / f"{name}.json"
+
+
+def read_stamp(executed: Path, name: str) -> dict[str, Any]:
+    """The digest, the seconds and the circumstances of an execution; empty if there was none."""
+    try:
+        return json.loads(stamp_of(executed, name).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):  # never written, or cut short
+        return {}
+
+
+def circumstances(profile: str, workers: int) -> dict[str, Any]:
+    """Versions, hardware, commit and date of an execution."""
+    from recsys_cl.provenance import provenance  # loads torch, which is only worth it where something was executed
+
+    model_names = re.findall(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return provenance() | {
+        "threads": int(ONE_THREAD["OMP_NUM_THREADS"]),
+        "processor": model_names[0] if model_names else platform.processor() or platform.machine(),
+        "gibibytes": round(memory / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "profile": profile,
+        "workers": workers,
+    }
+
+
+def _read(file: str) -> str:
+    return Path(file).read_text() if Path(file).is_file() else ""
 
 
 def mirror(book: Path, executed: Path, keep: set[str]) -> None:
@@ -94,8 +132,10 @@ def mirror(book: Path, executed: Path, keep: set[str]) -> None:
         (executed / path).unlink()
 
 
-def run_notebooks(executed: Path, names: Sequence[str], *, profile: str, workers: int, timeout: int) -> set[str]:
-    """Execute notebooks in place, one thread each; returns the names of those that passed."""
+def run_notebooks(
+    executed: Path, names: Sequence[str], *, profile: str, workers: int, timeout: int
+) -> dict[str, float]:
+    """Execute notebooks in place, one thread each; returns the seconds that those took which passed."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", f"--nbmake-timeout={timeout}"]
@@ -106,10 +146,10 @@ def run_notebooks(executed: Path, names: Sequence[str], *, profile: str, workers
         settings = {PROFILE_VARIABLE: profile, "JUPYTER_PREFER_ENV_PATH": "1", **ONE_THREAD}
         subprocess.run(command, env={**os.environ, **settings}, check=False)
         if not report.is_file():
-            return set()
+            return {}
         cases = ElementTree.parse(report).iter("testcase")
         return {
-            case.attrib["name"]
+            case.attrib["name"]: float(case.attrib["time"])
             for case in cases
             if not any(child.tag in {"failure", "error", "skipped"} for child in case)
         }
@@ -141,25 +181,24 @@ def execute(
     names = find_notebooks(book)
     shared = shared_digest(root, book, profile)
     digests = {name: digest_of_files(book, [book / name], shared) for name in names}
-    stamps = {name: executed / STAMPS / f"{name}.sha256" for name in names}
 
     def is_current(name: str) -> bool:
-        stamp = stamps[name]
-        return stamp.is_file() and stamp.read_text() == digests[name] and is_complete(executed / name)
+        return read_stamp(executed, name).get("digest") == digests[name] and is_complete(executed / name)
 
     current = {name for name in names if is_current(name)}
     stale = [name for name in names if name not in current]
     for name in stale:
-        stamps[name].unlink(missing_ok=True)
+        stamp_of(executed, name).unlink(missing_ok=True)
     mirror(book, executed, keep=current)
     print(f"{len(names)} notebooks: {len(current)} up to date, {len(stale)} to execute ({profile})", flush=True)
     if not stale:
         return []
     passed = run_notebooks(executed, stale, profile=profile, workers=workers, timeout=timeout)
-    done = [name for name in stale if name in passed and is_complete(executed / name)]
-    for name in done:
-        stamps[name].parent.mkdir(parents=True, exist_ok=True)
-        stamps[name].write_text(digests[name])
+    done = {name: seconds for name, seconds in passed.items() if is_complete(executed / name)}
+    for name, seconds in done.items():
+        stamp = {"digest": digests[name], "seconds": seconds, **circumstances(profile, workers)}
+        stamp_of(executed, name).parent.mkdir(parents=True, exist_ok=True)
+        stamp_of(executed, name).write_text(json.dumps(stamp, indent=1) + "\n")
     return [name for name in stale if name not in done]
 
 
