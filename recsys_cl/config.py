@@ -1,4 +1,7 @@
-"""A run as a file: what is trained on what and how, in YAML, checked key by key and written beside its result."""
+"""A run as a file: what is trained on what and how, in YAML, checked key by key and written beside its result.
+
+See: chapter 11.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def comparison_table(result: dict[str, Any], metrics: tuple[str, ...] = ("ndcg@1
         metrics: Metrics to show, the first decides the order.
 
     Returns:
-        One row per model: runs, mean and standard deviation over runs, 95 % interval over users, p-value
+        One row per model with runs, mean and standard deviation over runs, 95 % interval over users, p-value
         against the best model (Holm's correction), seconds per fit.
     """
     table = result["result"]
@@ -66,7 +66,7 @@ def user_item_table(result: dict[str, Any]) -> pd.DataFrame:
     """A stored run of contrast within and across users: how every setting ranks and predicts ratings.
 
     Returns:
-        One row per objective and alpha: mean and standard deviation over runs and 95 % interval over users, of
+        One row per objective and alpha with mean and standard deviation over runs and 95 % interval over users, of
         NDCG@10 and of RMSE, each with its p-value (Holm's correction): of NDCG@10 against the best setting, of the
         squared error against ratings alone. The epoch was chosen by NDCG@10 on validation, for ratings alone by
         RMSE; the last column has the lowest RMSE of any epoch on validation, for comparison.
@@ -127,8 +127,9 @@ def ledger(folder: str | Path = "results") -> pd.DataFrame:
 def _fitting(run: dict[str, Any]) -> float:
     """Seconds spent in fitting; the wall time of an interrupted run would count its last part only."""
     result = run["result"]
-    if "models" in result:
-        return sum(trial["seconds"] for search in result["models"].values() for trial in search["trials"])
+    searches = [model["trials"] for model in result.get("models", {}).values() if "trials" in model]
+    if searches:
+        return sum(trial["seconds"] for trials in searches for trial in trials)
     if "tests" in result:
         return sum(row["seconds"] * row["seeds"] for row in result["rows"])
     return run["seconds"]

@@ -1,4 +1,7 @@
-"""The verbs of the command line as functions: describe, train, evaluate, compare, recommend."""
+"""The verbs of the command line as functions: describe, train, evaluate, compare, recommend.
+
+See: chapter 5 (a recommendation), chapter 11 (a run).
+"""
 
 from __future__ import annotations
 
@@ -400,6 +403,12 @@ def recommend(
     Raises:
         InputError: Unless exactly one of history, liked and text is given, if a title has no match, or the
             recommender does not read text.
+
+    >>> from recsys_cl.data import leave_one_out, synthetic
+    >>> ease = create("ease").fit(leave_one_out(synthetic(100, 100)))
+    >>> liked = ease.items["title"][:3]
+    >>> [found["rank"] for found in recommend(ease, liked=liked, k=5)]
+    [1, 2, 3, 4, 5]
     """
     if sum((history is not None, bool(liked), text is not None)) != 1:
         raise InputError("give exactly one of a user, liked titles and a text")

@@ -9,6 +9,8 @@ A ranking leaves out what the log says was seen, so noise acts twice: on what a 
 may recommend. A dropped or swapped item is recommended to someone who had it, and takes a place in the list; an added
 one, which a model may have learnt by heart, is hidden. For the first effect alone, ask the noisy model the queries of
 the clean split.
+
+See: chapter 9.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def load_files(
     template: str | None = None,
     event_weights: Mapping[str, float] = EVENT_WEIGHTS,
 ) -> Interactions:
-    """Read a data set of the reader's own.
+    r"""Read a data set of the reader's own.
 
     The format follows the ending: ``.csv``, ``.tsv``, ``.parquet``, ``.jsonl`` (also compressed, as in
     ``.csv.gz``). Ids in CSV and TSV are text, so that ``007`` stays what it is.
@@ -44,6 +44,13 @@ def load_files(
         InputError: If a file is missing, empty or unreadable, or its content does not validate.
 
     See: chapter 2.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     table = Path(folder) / "events.csv"
+    ...     _ = table.write_text("reader,item_id,timestamp\n007,3,2026-01-31\n")
+    ...     load_files(table, columns={"user_id": "reader"}).user_ids.tolist()
+    ['007']
     """
     renamed = {theirs: ours for ours, theirs in (columns or {}).items()}
     raw = [None if path is None else read_table(path) for path in (interactions, items, users)]

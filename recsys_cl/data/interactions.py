@@ -1,4 +1,7 @@
-"""Who did what with which item and when: validated tables, and ids mapped once to contiguous numbers."""
+"""Who did what with which item and when: validated tables, and ids mapped once to contiguous numbers.
+
+See: chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ BEYOND_SECONDS = 1e11
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """A validated data set; build one with :meth:`from_tables` or one of the loaders.
+    """A validated data set; build one with :meth:`Interactions.from_tables` or one of the loaders.
 
     Attributes:
         name: What tables and cards call the data set.
@@ -93,6 +96,11 @@ class Interactions:
 
         Raises:
             InputError: Naming the row, the value and the remedy.
+
+        >>> events = pd.DataFrame({"user_id": ["u", "u", "v"], "item_id": [7, 9, 7], "timestamp": [3, 1, 2]})
+        >>> data = Interactions.from_tables(events)
+        >>> data.n_users, data.n_items, data.item_ids.tolist()
+        (2, 2, [7, 9])
         """
         _require(events, ["user_id", "item_id", "timestamp"], "interactions")
         if items is None:
@@ -250,7 +258,7 @@ class Interactions:
             seed: Seed of the shuffle within ties.
 
         Returns:
-            One sequence per user, in the order of :attr:`user_ids`.
+            One sequence per user, in the order of ``user_ids``.
         """
         shuffle = np.random.default_rng(seed).permutation(len(self))
         order = np.lexsort((shuffle, self.timestamp, self.user))
@@ -276,7 +284,7 @@ class Interactions:
 
     @property
     def event_types(self) -> list[str]:
-        """Names of the event types in order of their numbers in :attr:`Sequences.kinds`; empty without types."""
+        """Names of the event types in order of their numbers in ``Sequences.kinds``; empty without types."""
         return [] if self.event is None else sorted(set(map(str, self.event)))
 
 

@@ -44,6 +44,10 @@ def load_movielens(name: str = "ml-100k", *, path: str | Path | None = None, tem
         AssetError: If ``ml-100k`` cannot be fetched.
 
     See: chapter 2.
+
+    >>> data = load_movielens()
+    >>> data.n_users, data.n_items, data.items[0]["title"]
+    (943, 1682, 'Toy Story')
     """
     if name not in READERS:
         raise InputError(f"unknown MovieLens data set {name!r}; valid names are {', '.join(READERS)}")

@@ -1,4 +1,7 @@
-"""Users as slices of one flat event log: the form in which every recommender sees a user."""
+"""Users as slices of one flat event log: the form in which every recommender sees a user.
+
+See: chapter 2.
+"""
 
 from __future__ import annotations
 

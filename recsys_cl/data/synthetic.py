@@ -51,6 +51,10 @@ def synthetic(
         InputError: If the sizes do not fit together.
 
     See: chapter 2.
+
+    >>> data = synthetic(n_users=100, n_items=100)
+    >>> data.n_users, data.n_items, len(data.items[0]["text"].split())
+    (100, 100, 12)
     """
     n_events = 20 * n_users if n_events is None else n_events
     if n_items < 32:

@@ -193,7 +193,8 @@ class LanguageModel:
             prompts: Any number of texts; one that leaves no room for ``max_new_tokens`` loses its beginning, with a
                 warning.
             max_new_tokens: Most tokens to write after a prompt.
-            temperature: 0 writes the most likely token each time; see :func:`sample_token`.
+            temperature: 0 writes the most likely token each time; see
+                :func:`~recsys_cl.encoders.decoding.sample_token`.
             top_p: Share of the probability from which is drawn.
             seed: Of what is drawn at ``temperature > 0``.
             timeout: Seconds for the whole call; what is written by then is returned. ``None`` sets no limit.

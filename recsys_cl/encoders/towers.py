@@ -1,4 +1,7 @@
-"""Item and user towers: from ids, texts and histories to vectors that can be compared."""
+"""Item and user towers: from ids, texts and histories to vectors that can be compared.
+
+See: chapter 5.
+"""
 
 from __future__ import annotations
 

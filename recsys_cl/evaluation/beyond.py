@@ -1,4 +1,7 @@
-"""Beyond accuracy: what share of the catalogue is shown, how evenly, how new and how varied."""
+"""Beyond accuracy: what share of the catalogue is shown, how evenly, how new and how varied.
+
+See: chapter 2.
+"""
 
 from __future__ import annotations
 

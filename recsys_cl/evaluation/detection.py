@@ -1,4 +1,7 @@
-"""Who was pushed, and by whom: the exposure of an item, and fake users told from real ones by their vectors."""
+"""Who was pushed, and by whom: the exposure of an item, and fake users told from real ones by their vectors.
+
+See: chapter 9.
+"""
 
 from __future__ import annotations
 

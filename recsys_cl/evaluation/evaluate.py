@@ -1,4 +1,7 @@
-"""One evaluation path for every recommender: metrics per query, their mean and how sure it is."""
+"""One evaluation path for every recommender: metrics per query, their mean and how sure it is.
+
+See: chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,13 @@ def evaluate(scorer: Scorer, queries: Queries, *, ks: Sequence[int] = (10,)) -> 
         InputError: If there are no queries, or a score is NaN.
 
     See: chapter 2.
+
+    >>> from recsys_cl.data import leave_one_out, synthetic
+    >>> from recsys_cl.recommenders import Popularity
+    >>> split = leave_one_out(synthetic(100, 100))
+    >>> evaluation = evaluate(Popularity().fit(split), split.test, ks=[5, 10])
+    >>> evaluation.mean("hr@5") <= evaluation.mean("hr@10")
+    True
     """
     if len(queries) == 0:
         raise InputError("there are no queries to evaluate; the users have too few events for this split")
@@ -108,6 +118,11 @@ def compare(
         InputError: If the reference is not among the evaluations, or the queries differ.
 
     See: chapter 2.
+
+    >>> user = np.arange(20)
+    >>> always, never = Evaluation(user, {"hr@10": np.ones(20)}), Evaluation(user, {"hr@10": np.zeros(20)})
+    >>> compare({"first": always, "second": never}, metric="hr@10")["second"].difference
+    1.0
     """
     if against is None:
         against = max(evaluations, key=lambda name: evaluations[name].mean(metric))

@@ -1,4 +1,7 @@
-"""Metrics of a ranking, one number per query; means and intervals are taken elsewhere."""
+"""Metrics of a ranking, one number per query; means and intervals are taken elsewhere.
+
+See: chapter 2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Metrics of predicted ratings and clicks."""
+"""Metrics of predicted ratings and clicks.
+
+See: chapter 2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where the targets rank among all candidates: computed block by block, neutral between ties."""
+"""Where the targets rank among all candidates: computed block by block, neutral between ties.
+
+See: chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -145,6 +148,12 @@ def top_items(scorer: Scorer, queries: Queries, k: int = 10) -> np.ndarray:
     """The ``k`` best unseen candidates of each query, best first: ``(queries, k)`` item numbers.
 
     Where fewer than ``k`` candidates are left, the row ends in :data:`~recsys_cl.data.PAD`.
+
+    >>> from recsys_cl.data import leave_one_out, synthetic
+    >>> from recsys_cl.recommenders import Popularity
+    >>> split = leave_one_out(synthetic(100, 100))
+    >>> top_items(Popularity().fit(split), split.test, k=3).shape
+    (100, 3)
     """
     best = []
     for block in blocks(len(queries), _width(scorer, queries)):

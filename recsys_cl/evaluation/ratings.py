@@ -13,6 +13,7 @@ from recsys_cl.evaluation.evaluate import Evaluation
 from recsys_cl.evaluation.ranking import blocks
 
 SQUARED_ERROR = "squared error"
+"""Name of the metric of predicted ratings."""
 
 
 class RatingPredictor(Protocol):

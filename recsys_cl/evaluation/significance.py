@@ -1,4 +1,7 @@
-"""How sure a mean is, and whether one recommender beats another: resampling over users."""
+"""How sure a mean is, and whether one recommender beats another: resampling over users.
+
+See: chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,11 @@ def bootstrap_interval(
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
 
     See: chapter 2.
+
+    Two users with one hit in two queries each: whichever of them are drawn, the mean is the same.
+
+    >>> bootstrap_interval(np.array([0.0, 1.0, 1.0, 0.0]), user=np.array([0, 0, 1, 1]))
+    (0.5, 0.5)
     """
     total, count = _user_sums(values, user)
     rng = np.random.default_rng(seed)
@@ -86,6 +94,10 @@ def paired_test(
         Smucker, Allan and Carterette (2007), https://doi.org/10.1145/1321440.1321528.
 
     See: chapter 2.
+
+    >>> test = paired_test(np.ones(20), np.zeros(20), user=np.arange(20))
+    >>> test.difference, test.p_value < 0.001
+    (1.0, True)
     """
     if not len(first) == len(second) == len(user):
         raise InputError(f"{len(first)}, {len(second)} values and {len(user)} users; pair the same queries")

@@ -1,4 +1,7 @@
-"""Ragged batches: all events of all rows in one flat array, ``lengths`` saying where rows end; and their chance."""
+"""Ragged batches: all events of all rows in one flat array, ``lengths`` saying where rows end; and their chance.
+
+See: chapter 7.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Two views of each history, to be told from the views of others: which they are, and in what order of chance."""
+"""Two views of each history, to be told from the views of others: which they are, and in what order of chance.
+
+See: chapter 7.
+"""
 
 from __future__ import annotations
 

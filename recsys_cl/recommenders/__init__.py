@@ -1,4 +1,7 @@
-"""Everything that recommends, under the names that tables and the command line use."""
+"""Everything that recommends, under the names that tables and the command line use.
+
+See: chapter 3 makes recommenders by name; chapter 11 compares them all.
+"""
 
 from __future__ import annotations
 
@@ -116,6 +119,13 @@ def load_recommender(folder: str | Path) -> Recommender:
 
     Raises:
         InputError: If the folder holds none.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from recsys_cl.data import leave_one_out, synthetic
+    >>> with TemporaryDirectory() as folder:
+    ...     EASE(l2=300.0).fit(leave_one_out(synthetic(100, 100))).save(folder)
+    ...     load_recommender(folder)
+    EASE(l2=300.0, decay=1.0)
     """
     name = read_config(Path(folder))["recommender"]
     bases = (Recommender, TrainedRecommender, Sequential)

@@ -1,4 +1,7 @@
-"""The one protocol of everything that recommends: fit, score, save, load."""
+"""The one protocol of everything that recommends: fit, score, save, load.
+
+See: chapter 2 (what is fitted and scored), chapter 5 (what is trained).
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ class Recommender(ABC):
     """Base class; a subclass is a dataclass whose fields are its hyperparameters.
 
     A user *is* a history: someone who was not there at training is scored like anybody else. What
-    training found out is in :attr:`state`, tensors by name, so that saving and loading are the same for all.
+    training found out is in ``state``, tensors by name, so that saving and loading are the same for all.
 
     Attributes:
         items: Catalogue that the scores refer to, ``item_id, title, text`` and attributes.

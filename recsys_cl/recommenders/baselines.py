@@ -1,4 +1,7 @@
-"""Recommenders that need no gradient: the level that anything trained has to beat."""
+"""Recommenders that need no gradient: the level that anything trained has to beat.
+
+See: chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -108,6 +111,11 @@ class EASE(Recommender):
         Steck (2019), https://doi.org/10.1145/3308558.3313710.
 
     See: chapter 2.
+
+    >>> from recsys_cl.data import leave_one_out, synthetic
+    >>> ease = EASE(l2=100.0).fit(leave_one_out(synthetic(100, 100)))
+    >>> ease.score(Sequences.from_lists([[3, 1, 4], []])).shape
+    torch.Size([2, 100])
     """
 
     l2: float = 100.0

@@ -65,7 +65,7 @@ class ColdSequential(Sequential):
     model: str = "minilm"
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
-        """Tune the language model on ``split.train``, then train the sequence model; see :meth:`Sequential.fit`."""
+        """Tune the language model on ``split.train``, then train the sequence model; as ``Sequential`` does."""
         content = None if folder is None else Path(folder) / "content"
         self.content = FineTuned(model=self.model, seed=self.seed)
         self.content.execution = self.execution
@@ -76,7 +76,7 @@ class ColdSequential(Sequential):
 
     @torch.no_grad()
     def score(self, histories: Sequences) -> Tensor:
-        """As :meth:`Sequential.score` for items seen in training; :func:`impute` for the others."""
+        """As ``Sequential`` for items seen in training; :func:`impute` for the others."""
         scores, warm = super().score(histories), self._restored().items.warm.bool()
         if warm.all():
             return scores

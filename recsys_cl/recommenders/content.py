@@ -1,4 +1,7 @@
-"""Recommenders that know the items' texts only: what a cold item can be judged by."""
+"""Recommenders that know the items' texts only: what a cold item can be judged by.
+
+See: chapter 3.
+"""
 
 from __future__ import annotations
 

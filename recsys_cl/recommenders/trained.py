@@ -1,4 +1,7 @@
-"""What recommenders trained by gradient share: their settings of the optimiser, and the call of the trainer."""
+"""What recommenders trained by gradient share: their settings of the optimiser, and the call of the trainer.
+
+See: chapter 5.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The folder of a training run: its settings, its checkpoints, and which of them can be trusted."""
+"""The folder of a training run: its settings, its checkpoints, and which of them can be trusted.
+
+See: chapter 5.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Training examples of next-item models: what came before, and what came next."""
+"""Training examples of next-item models: what came before, and what came next.
+
+See: chapter 5.
+"""
 
 from __future__ import annotations
 

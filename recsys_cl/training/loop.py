@@ -1,4 +1,7 @@
-"""The training loop: ``transformers.Trainer`` with stateless order, ranking as validation, and a stop at NaN."""
+"""The training loop: ``transformers.Trainer`` with stateless order, ranking as validation, and a stop at NaN.
+
+See: chapter 5, chapter 11.
+"""
 
 from __future__ import annotations
 

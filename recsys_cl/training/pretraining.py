@@ -91,7 +91,7 @@ class MaskedExamples(TextExamples):
     def task(
         self, ids: Tensor, real: Tensor, special: Tensor, epoch: np.ndarray, example: np.ndarray
     ) -> tuple[Tensor, Tensor]:
-        """See :func:`mask_tokens`."""
+        """See :func:`~recsys_cl.objectives.language.mask_tokens`."""
         return mask_tokens(
             ids,
             ~special,

@@ -1,4 +1,7 @@
-"""Training by ``transformers.Trainer``: early stopping on a ranking metric, exact resume, safe checkpoints."""
+"""Training by ``transformers.Trainer``: early stopping on a ranking metric, exact resume, safe checkpoints.
+
+See: chapter 5, chapter 11.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@ r"""Negatives by chance: items drawn with replacement from a known distribution 
 
 A draw is a function of (seed, epoch, example, slot), so that neither the other examples of a batch, nor the number
 of slots, nor a resumption changes it.
+
+See: chapter 4.
 """
 
 from __future__ import annotations
@@ -138,7 +140,7 @@ class InBatchNegatives(PopularityNegatives):
 
     Args:
         counts: ``(n_items,)`` training events of each item.
-        seed: Seed of :meth:`sample`, which draws what another batch might have held.
+        seed: Seed of ``sample``, which draws what another batch might have held.
 
     Raises:
         InputError: If a count is negative or not finite, or all are 0.
