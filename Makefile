@@ -13,7 +13,7 @@ JB_BUILD   := $(BIN)/jupyter-book build executed --config _config.yml --path-out
 DISCARD    := { rm -rf _build/.doctrees; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help book test unit lint lab serve clean constraints assets notebooks
+.PHONY: help book browser pdf test unit lint lab serve clean constraints assets notebooks readme
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -37,19 +37,31 @@ book: notebooks ## execute the notebooks that are not up to date and build the b
 	@$(BIN)/python -c 'import pathlib; print("Open", pathlib.Path("_build/html/index.html").resolve().as_uri())'
 
 unit: $(INSTALLED) assets ## run the unit tests and the examples in docstrings
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 tests recsys_cl
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --ignore=tests/browser tests recsys_cl
 
-test: ## run the unit tests, execute every notebook, and build the whole book strictly
+browser: $(INSTALLED) ## open every page of the built book in Chromium, without a network
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 tests/browser
+
+pdf: book ## print the built book into _build/recsys_cl.pdf
+	$(BIN)/python book/_ext/pdf.py
+
+test: ## run the unit tests, execute every notebook, build the whole book strictly and open it in a browser
 	$(MAKE) --no-print-directory unit
 	$(MAKE) --no-print-directory notebooks
 	$(JB_BUILD) --all --quiet || $(DISCARD)
-	@echo "unit tests, notebooks and book: all passed"
+	$(MAKE) --no-print-directory browser
+	@echo "unit tests, notebooks, book and browser: all passed"
 
-lint: $(INSTALLED) ## check format, style and types, and that notebooks are stripped of outputs
+lint: $(INSTALLED) ## check format, style, types, spelling, and the sources of the book
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --keep-id book/*.ipynb
+	$(BIN)/python book/_ext/lint.py
+	$(BIN)/codespell
+
+readme: $(INSTALLED) ## write the table of results into README.md
+	$(BIN)/python book/_ext/readme.py
 
 lab: $(INSTALLED) assets ## open the notebooks in JupyterLab
 	RECSYS_CL_PROFILE=$(PROFILE) $(BIN)/jupyter-lab --notebook-dir=book
