@@ -1,6 +1,7 @@
 """A small book without faults, built with the project's own configuration: tests put the faults in."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ def mini_book(tmp_path: Path) -> Path:
     """The folder of a book of three pages: an introduction, a chapter with a figure, the status."""
     book = tmp_path / "book"
     (book / "_static").mkdir(parents=True)
+    shutil.copy(ROOT / "book" / "_static" / "favicon.svg", book / "_static")
     (book / "_toc.yml").write_text("format: jb-book\nroot: intro\nchapters:\n  - file: 01-one\n  - file: status\n")
     (book / "intro.md").write_text("# Introduction\n\nSee [](01-one.ipynb).\n")
     (book / "status.md").write_text("(sec-status)=\n# Status\n\n```{executions}\n```\n")

@@ -16,15 +16,14 @@ from typing import Any
 
 import yaml
 from bs4 import BeautifulSoup, Tag
-from playwright.sync_api import sync_playwright
-from pypdf import PdfWriter
-from pypdf.generic import DictionaryObject, NameObject, TextStringObject
+from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 OF_THE_SCREEN = "script, button, .headerlink, .cell_input + .toggle-details, nav"
 PAGE_WIDTH = 658  # pixels: 210 mm less the margins, 96 pixels an inch
 FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
+# A heading whose letters are taller than its line would be printed, and listed in the outline, on two sheets.
 STYLE = """
 @page { size: A4; margin: 18mm; }
 html { font-size: 13px; }
@@ -108,15 +107,11 @@ def document(html: Path, names: Sequence[str]) -> str:
     return str(whole)
 
 
-def print_to(pdf: Path, source: str) -> None:
+def print_to(pdf: Path, source: str, browser: Browser) -> None:
     """Let Chromium typeset a page of HTML and print it."""
-    chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if chromium is None:
-        raise FileNotFoundError(f"none of {', '.join(CHROMIUM)} is on the PATH: install Debian's package `chromium`")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, browser.new_page() as page:
         file = Path(folder) / "book.html"
         file.write_text(source, "utf-8")
-        page = playwright.chromium.launch(executable_path=chromium).new_page()
         page.set_default_timeout(0)  # a whole book takes its time
         page.set_viewport_size({"width": PAGE_WIDTH, "height": 900})
         page.goto(file.as_uri(), wait_until="load")
@@ -135,26 +130,6 @@ def print_to(pdf: Path, source: str) -> None:
         )
 
 
-def entries(entry: DictionaryObject | None) -> Iterator[DictionaryObject]:
-    """An entry of a PDF's outline, those below it, and those after it."""
-    while entry is not None:
-        yield entry
-        if "/First" in entry:
-            yield from entries(entry["/First"].get_object())
-        entry = entry["/Next"].get_object() if "/Next" in entry else None
-
-
-def mend_outline(pdf: Path) -> None:
-    """Say each heading once: Chromium says those twice that stand at the top of a sheet."""
-    writer = PdfWriter(clone_from=pdf)
-    for entry in entries(writer.get_outline_root().get("/First")):
-        title = str(entry["/Title"])
-        half = title[: len(title) // 2]
-        if title == half + half:
-            entry[NameObject("/Title")] = TextStringObject(half)
-    writer.write(pdf)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: print the book, or the pages that are named."""
     parser = argparse.ArgumentParser(description="Print the built book into one PDF.")
@@ -164,8 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text("utf-8"))
     names = options.pages or list(names_in_order(contents))
-    print_to(options.pdf, document(options.html.resolve(), names))
-    mend_outline(options.pdf)
+    chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if chromium is None:
+        parser.error(f"none of {', '.join(CHROMIUM)} is on the PATH: install Debian's package `chromium`")
+    with sync_playwright() as playwright:
+        source = document(options.html.resolve(), names)
+        print_to(options.pdf, source, playwright.chromium.launch(executable_path=chromium))
     print(f"{options.pdf}: {len(names)} pages of the book, {options.pdf.stat().st_size / 2**20:.1f} MiB")
     return 0
 
