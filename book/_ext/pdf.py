@@ -29,7 +29,7 @@ STYLE = """
 html { font-size: 13px; }
 body { margin: 0; background: #fff; }
 article.bd-article { break-before: page; padding: 0; overflow: visible; }
-h1, h2, h3, h4 { break-after: avoid; }
+h1, h2, h3, h4 { break-after: avoid; line-height: 1.4; }
 figure, img, tr, .admonition-title { break-inside: avoid; }
 pre { white-space: pre-wrap !important; overflow-wrap: anywhere; font-size: 10px; }
 table { font-size: 10px; }
