@@ -133,10 +133,10 @@ def test_the_gain_of_text_is_compared_with_that_of_all_users() -> None:
 
 def test_gaps_follow_from_both_trainings() -> None:
     result = RUNS["claims-overfitting"]
-    with_adversary, without = (row["model"] for row in result["rows"])
-    for metric, test in result["gap with the adversary minus gap without"].items():
-        difference = mean(result, with_adversary, metric) - mean(result, without, metric)
-        assert test["difference"] == pytest.approx(difference)
+    adversary, alone = (row["model"] for row in result["rows"])
+    for metric, tests in result["paired"].items():
+        difference = mean(result, adversary, metric) - mean(result, alone, metric)
+        assert tests[alone]["difference"] == pytest.approx(difference)
 
 
 def test_percentiles_are_in_order_and_only_the_chat_model_takes_long() -> None:

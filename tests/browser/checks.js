@@ -119,8 +119,8 @@ function folded(handle) {
   return details ? !details.open : handle.closest(".toggle").classList.contains("toggle-hidden");
 }
 
-/* When everything that moves or fades has come to its end. */
-function settled() {
+/* Bring everything that moves or fades to its end. */
+function settle() {
   const passing = document.getAnimations().filter((animation) => animation.effect.getComputedTiming().endTime < Infinity);
-  return Promise.allSettled(passing.map((animation) => animation.finished)).then(() => null);
+  passing.forEach((animation) => animation.finish());
 }

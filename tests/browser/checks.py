@@ -23,11 +23,6 @@ def ask(page: Page, question: str) -> Any:
     return page.evaluate(f"(() => {{ {QUESTIONS}; return {question}; }})()")
 
 
-def settle(page: Page) -> None:
-    """Wait until nothing on the page moves or fades any more."""
-    ask(page, "settled()")
-
-
 def equations(page: Page) -> list[str]:
     """Every node of mathematics is typeset, and none shows an error or an unknown command."""
     return ask(page, "equations()")
@@ -75,7 +70,7 @@ def tab_stops(page: Page) -> Iterator[dict[str, Any]]:
     """What the Tab key reaches, one after the other, until it leaves the page."""
     for press in range(MOST_STOPS):
         page.keyboard.press("Tab")
-        settle(page)
+        ask(page, "settle()")
         stop = ask(page, "focus()")
         if stop["place"] == "end":
             return
@@ -105,7 +100,7 @@ def accessibility(page: Page) -> list[str]:
     colours = {**options, "runOnly": {"type": "rule", "values": ABOUT_COLOURS}}
     for theme in ("light", "dark"):
         page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
-        settle(page)
+        ask(page, "settle()")
         problems += violations(page.evaluate("options => axe.run({ include: examples }, options)", colours), theme)
     return problems
 
