@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import adversarial
+import claims
 import fine_tuning
 import llm
 import numpy as np
@@ -193,6 +194,7 @@ RUNS: dict[str, Callable[[Path], dict[str, Any]]] = (
     | fine_tuning.RUNS
     | sequences.RUNS
     | adversarial.RUNS
+    | claims.RUNS
 )
 
 

@@ -12,6 +12,7 @@ from recsys_cl.data.splits import (
     cold_item_split,
     leave_last_n,
     leave_one_out,
+    new_user_split,
     temporal_split,
     validated_on_warm_items,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "leave_one_out",
     "load_files",
     "load_movielens",
+    "new_user_split",
     "synthetic",
     "temporal_split",
     "validated_on_warm_items",

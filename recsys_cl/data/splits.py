@@ -191,6 +191,52 @@ def cold_item_split(data: Interactions, *, share: float = 0.1, seed: int = 0) ->
     )
 
 
+def new_user_split(data: Interactions, given: int = 5, *, asked: int = 10, share: float = 0.2, seed: int = 0) -> Split:
+    """Keep a seeded share of the users out of training; they come with their first events and are asked for the next.
+
+    The last ``asked`` events of each of the others validate, each predicted from everything before it (of a user with
+    fewer than ``2 asked`` events, the second half). Who is new does not depend on ``given``: fitted once, a recommender
+    can be asked after one event and after twenty.
+
+    Args:
+        data: The data set.
+        given: Events that a new user brings.
+        asked: Events after those, which are to be found; users with fewer are not asked.
+        share: Share of the users that is new.
+        seed: Seed of the draw, and of the order within ties.
+
+    Raises:
+        InputError: If a number is out of range, or no new user has enough events.
+
+    References:
+        Liang et al. (2018), https://doi.org/10.1145/3178876.3186150, call it strong generalisation.
+    """
+    if given < 1 or asked < 1:
+        raise InputError(f"given={given}, asked={asked}: give 1 or more of both")
+    full = data.sequences(seed=seed)
+    n_new = round(share * len(full))
+    if not 0 < n_new < len(full):
+        raise InputError(f"share={share} makes {n_new} of {len(full)} users new; leave some of both kinds")
+    new = np.random.default_rng(seed).permutation(len(full)) < n_new  # (users,)
+    user = np.flatnonzero(new & (full.lengths >= given + asked))
+    if len(user) == 0:
+        raise InputError(f"no new user has {given} + {asked} events; give fewer, or draw a larger share")
+    cut = np.where(new, full.start, full.stop - np.minimum(asked, full.lengths // 2))
+    arrived = full.start + given
+    return Split(
+        protocol="new-users",
+        data=data,
+        train=replace(full, stop=cut),
+        validation=_rolling(full, cut, np.where(new, full.start, full.stop)),
+        test=Queries(
+            user,
+            history=replace(full, stop=arrived)[user],
+            target=replace(full, start=arrived, stop=arrived + asked)[user],
+        ),
+        seed=seed,
+    )
+
+
 def validated_on_warm_items(split: Split) -> Split:
     """The same tests, with each user's last training event held out to validate.
 
