@@ -45,8 +45,6 @@ TWINS: dict[str, Make] = {
     CONTRAST: named("two-tower"),
     "two-tower, negatives of the pointwise": named("two-tower:sampler=uniform"),
     POINTWISE: lambda seed: Pointwise(seed=seed),
-    "sasrec": named("sasrec:spare_known=true"),
-    "sasrec, pointwise": named("sasrec:spare_known=true,objective=bce,negatives=1"),
 }
 LINEAR: dict[str, Make] = {name: named(name) for name in ("popularity", "ease", "ease-recency")}
 
@@ -57,7 +55,6 @@ DRAWS = 5
 PAIRS = [
     ("two-tower", "two-tower, pointwise"),
     ("two-tower, negatives of the pointwise", "two-tower, pointwise"),
-    ("sasrec", "sasrec, pointwise"),
     ("two-tower", "ease"),
     ("two-tower", "popularity"),
 ]

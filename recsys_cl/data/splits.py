@@ -1,4 +1,7 @@
-"""Who is asked what: training sequences, and the questions that validation and test put to a recommender."""
+"""Who is asked what: training sequences, and the questions that validation and test put to a recommender.
+
+See: chapter 2.
+"""
 
 from __future__ import annotations
 
@@ -86,6 +89,11 @@ def leave_last_n(data: Interactions, n: int = 10, *, seed: int = 0) -> Split:
         InputError: If a user has a single event.
 
     See: chapter 2.
+
+    >>> from recsys_cl.data import synthetic
+    >>> split = leave_last_n(synthetic(100, 100), n=3)
+    >>> split.protocol, len(split.test)
+    ('leave-last-3', 300)
     """
     if n < 1:
         raise InputError(f"n={n} events to leave out; give 1 or more")
@@ -111,7 +119,13 @@ def leave_last_n(data: Interactions, n: int = 10, *, seed: int = 0) -> Split:
 
 
 def leave_one_out(data: Interactions, *, seed: int = 0) -> Split:
-    """The last event of each user tests, the last but one validates: :func:`leave_last_n` with ``n=1``."""
+    """The last event of each user tests, the last but one validates: :func:`leave_last_n` with ``n=1``.
+
+    >>> from recsys_cl.data import synthetic
+    >>> split = leave_one_out(synthetic(100, 100))
+    >>> split.protocol, len(split.test), set(split.test.target.lengths.tolist())
+    ('leave-one-out', 100, {1})
+    """
     return leave_last_n(data, 1, seed=seed)
 
 
@@ -131,6 +145,12 @@ def temporal_split(data: Interactions, *, test: float = 0.1, validation: float =
         InputError: If the shares leave nothing to train on, or nobody has events on both sides of a cut.
 
     See: chapter 2.
+
+    >>> from recsys_cl.data import synthetic
+    >>> split = temporal_split(synthetic(100, 100))
+    >>> (_, past), (_, future) = split.train.flat(), split.test.target.flat()
+    >>> bool(split.train.times[past].max() < split.test.target.times[future].min())
+    True
     """
     if not (test > 0 and validation > 0 and test + validation < 1):
         raise InputError(f"test={test}, validation={validation}: give positive shares with a sum below 1")
@@ -170,6 +190,11 @@ def cold_item_split(data: Interactions, *, share: float = 0.1, seed: int = 0) ->
         InputError: If the share leaves no unseen or no warm item.
 
     See: chapter 5.
+
+    >>> from recsys_cl.data import synthetic
+    >>> split = cold_item_split(synthetic(100, 100), share=0.1)
+    >>> len(split.test.candidates), int(split.counts[split.test.candidates].sum())
+    (10, 0)
     """
     full = data.sequences(seed=seed)
     known = np.unique(data.item)
