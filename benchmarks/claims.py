@@ -58,8 +58,9 @@ PAIRS = [
     ("two-tower", "ease"),
     ("two-tower", "popularity"),
 ]
-OF_USERS = ("ndcg@10", "novelty", "diversity of genres", "diversity of texts")
+OF_LIST = ("novelty", "diversity of genres", "diversity of texts")
 OF_LISTS = ("coverage", "gini")
+"""Of all lists together; what a list shows, and these, vary more between trainings than between users."""
 
 
 def diversity(partial: Path) -> dict[str, Any]:
@@ -76,12 +77,13 @@ def diversity(partial: Path) -> dict[str, Any]:
             runs.setdefault(name, []).append(Evaluation.load(file.with_suffix(".npz")))
             for metric in OF_LISTS:
                 shown[metric].setdefault(name, []).append(found[metric])
+    figures = table(runs, ["ndcg@10", *OF_LIST])
     return {
         "protocol": {"data": data.name, "split": splits[0].protocol, "users": data.n_users, "draws": DRAWS},
-        **table(runs, OF_USERS),
+        **figures,
         "lists": shown,
-        "paired": {metric: between_users(runs, metric) for metric in OF_USERS}
-        | {metric: between_draws(shown[metric]) for metric in OF_LISTS},
+        "paired": {metric: between_draws(values) for metric, values in (figures["runs"] | shown).items()}
+        | {"ndcg@10": between_users(runs, "ndcg@10")},
     }
 
 
