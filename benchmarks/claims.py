@@ -185,7 +185,6 @@ def quickly_validated(split: Split) -> Split:
 # small data
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
-SMALL_DRAWS = 2
 WITH_TEXT, WITHOUT = "two-tower", "two-tower-id"
 BASELINE = "ease-recency"
 
@@ -194,7 +193,7 @@ def small_data(partial: Path) -> dict[str, Any]:
     """Models trained on the events of a share of the users answer the same questions: does text help most with few?"""
     runs: dict[float, Runs] = {share: {} for share in SHARES}
     users: dict[float, int] = {}
-    for draw in range(SMALL_DRAWS):
+    for draw in range(DRAWS):
         split = world(draw)
         for share in SHARES:
             part = with_users(split, share)
@@ -208,7 +207,7 @@ def small_data(partial: Path) -> dict[str, Any]:
     gain = {share: gain_of_text(found) for share, found in runs.items()}
     whole = gain[SHARES[-1]]
     return {
-        "protocol": {"data": split.data.name, "split": split.protocol, "draws": SMALL_DRAWS},
+        "protocol": {"data": split.data.name, "split": split.protocol, "draws": DRAWS},
         "users": {label(share): number for share, number in users.items()},
         "shares": {label(share): table(found, ["ndcg@10"]) for share, found in runs.items()},
         "paired": {label(share): against(found, WITH_TEXT, ["ndcg@10"])["ndcg@10"] for share, found in runs.items()},
