@@ -6,6 +6,7 @@ and binary cross-entropy in the place of the contrast.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -156,9 +157,7 @@ def new_users(partial: Path) -> dict[str, Any]:
         enough = splits[max(GIVEN)].test.user
         split = quickly_validated(splits[max(GIVEN)])
         for name, make in NEWCOMERS.items():
-            files = {given: partial / f"{slug(name)}-{draw}-{given}.npz" for given in GIVEN}
-            if not all(file.exists() for file in files.values()):
-                model = make(draw).fit(split)
+            fitted = functools.cache(lambda m=make, d=draw, s=split: m(d).fit(s))
             for given, file in files.items():
                 test = splits[given].test
                 queries = test[np.isin(test.user, enough)]
