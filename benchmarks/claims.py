@@ -158,10 +158,11 @@ def new_users(partial: Path) -> dict[str, Any]:
         split = quickly_validated(splits[max(GIVEN)])
         for name, make in NEWCOMERS.items():
             fitted = functools.cache(lambda m=make, d=draw, s=split: m(d).fit(s))
-            for given, file in files.items():
+            for given in GIVEN:
                 test = splits[given].test
                 queries = test[np.isin(test.user, enough)]
-                values = values_of(file, lambda m=model, q=queries: evaluate(m, q))
+                file = partial / f"{slug(name)}-{draw}-{given}.npz"
+                values = values_of(file, lambda f=fitted, q=queries: evaluate(f(), q))
                 runs[str(given)].setdefault(name, []).append(values)
     return {
         "protocol": {
@@ -172,7 +173,10 @@ def new_users(partial: Path) -> dict[str, Any]:
             "draws": DRAWS,
         },
         "given": {given: table(found, ["ndcg@10"]) for given, found in runs.items()},
-        "paired": {given: against(found, CONTRAST, ["ndcg@10"])["ndcg@10"] for given, found in runs.items()},
+        "paired": {
+            reference: {given: against(found, reference, ["ndcg@10"])["ndcg@10"] for given, found in runs.items()}
+            for reference in (CONTRAST, "sasrec")
+        },
     }
 
 
