@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from adversarial import ALONE, chosen, fitted, slug, with_ablation, world
-from tables import Runs, table, values_of
+from tables import Runs, against, table, values_of
 
 from recsys_cl.data import Queries, Split, validated_on_warm_items
-from recsys_cl.evaluation import Evaluation, evaluate, paired_test, pool
+from recsys_cl.evaluation import Evaluation, evaluate
 from recsys_cl.recommenders import TwoTower
 
 DRAWS = 5
@@ -31,14 +31,11 @@ def overfitting(folder: Path) -> dict[str, Any]:
             fit = partial(fitted, own, split, draw)
             values = values_of(folder / f"{slug(name)}-{draw}.npz", lambda f=fit, s=split: gap(f(), s))
             runs.setdefault(name, []).append(values)
-    first, second = pool(runs[ADVERSARY]), pool(runs[ALONE])
     return {
         "protocol": {"data": split.data.name, "split": split.protocol, "draws": DRAWS},
         "settings": settings,
         **table(runs, METRICS),
-        "gap with the adversary minus gap without": {
-            metric: vars(paired_test(first.metrics[metric], second.metrics[metric], first.user)) for metric in METRICS
-        },
+        "paired": against(runs, ADVERSARY, METRICS),
     }
 
 
