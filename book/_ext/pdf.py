@@ -23,18 +23,23 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 OF_THE_SCREEN = "script, button, .headerlink, .cell_input + .toggle-details, nav"
 PAGE_WIDTH = 658  # pixels: 210 mm less the margins, 96 pixels an inch
 FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
-# A heading whose letters are taller than its line would be printed, and listed in the outline, on two sheets.
+# A heading whose letters are taller than its line would be printed, and listed in the outline, on two sheets; where it
+# goes on in a second line, the outline would lose the space. What scrolls on a screen would not be broken into sheets.
 STYLE = """
 @page { size: A4; margin: 18mm; }
 html { font-size: 13px; }
 body { margin: 0; background: #fff; }
 article.bd-article { break-before: page; padding: 0; overflow: visible; }
-h1, h2, h3, h4 { break-after: avoid; line-height: 1.4; }
+h1, h2, h3, h4 { break-after: avoid; line-height: 1.4; white-space: pre-wrap; }
 figure, img, tr, .admonition-title { break-inside: avoid; }
 pre { white-space: pre-wrap !important; overflow-wrap: anywhere; font-size: 10px; }
-table { font-size: 10px; }
+div.highlight, div[class*="highlight-"], div.admonition { break-inside: auto; display: block; }
+table, .bd-article table.dataframe { font-size: 9px; }
+.bd-article table :is(th, td) { padding: 1px 5px; }
 img { max-width: 100%; height: auto; }
-.highlight, .cell_output, .math, mjx-container, .pst-scrollable-table-container { overflow: visible !important; }
+pre, .highlight, .cell_output, .admonition, .math, mjx-container, .pst-scrollable-table-container {
+  overflow: visible !important;
+}
 """
 # What is wider than the sheet cannot be scrolled on paper: it is made smaller.
 FIT = """width => {

@@ -36,6 +36,7 @@ def images(page: Page) -> list[str]:
 def overflow(page: Page, width: int) -> list[str]:
     """Nothing reaches beyond the window except what scrolls in a box of its own."""
     page.set_viewport_size({"width": width, "height": 900})
+    ask(page, "settle()")
     return [f"overflow at {width} px: {problem}" for problem in ask(page, "overflow()")]
 
 
@@ -43,7 +44,8 @@ def weight(page: Page, site: str, folder: Path) -> list[str]:
     """The page of the ``site`` in the ``folder`` is light, its own images included, what all pages share left out."""
     urls = {page.url, *page.eval_on_selector_all("img", "images => images.map(image => image.currentSrc)")}
     names = {unquote(urlsplit(url.removeprefix(site)).path) for url in urls if url.startswith(site)}
-    sizes = {name: (folder / name).stat().st_size for name in names if not name.startswith("_static/")}
+    own = {name for name in names if not name.startswith("_static/") and (folder / name).is_file()}
+    sizes = {name: (folder / name).stat().st_size for name in own}
     if sum(sizes.values()) <= HEAVIEST:
         return []
     heaviest = sorted(sizes, key=lambda name: -sizes[name])[:5]

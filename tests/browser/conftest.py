@@ -22,8 +22,10 @@ from tests.browser.book import BOOK
 from tests.browser.visit import Visit
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-# Names of hosts do not resolve, numbers are not routed, and a proxy is not asked: only this machine can be reached.
+# No host is found, by name or by number, and no proxy is asked: only this machine can be reached.
 WITHOUT_NETWORK = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-proxy-server"]
+
+PATIENCE = 120_000  # milliseconds: a busy machine is no fault of the page
 
 
 def skip_or_fail(reason: str) -> None:
@@ -81,6 +83,7 @@ def visit(chromium: Browser) -> Iterator[Callable[..., Visit]]:
 
     def open_page(site: str, path: str, **options: Any) -> Visit:
         contexts.append(chromium.new_context(**{"viewport": {"width": 1440, "height": 900}, **options}))
+        contexts[-1].set_default_timeout(PATIENCE)
         return Visit(contexts[-1].new_page(), site, path)
 
     yield open_page

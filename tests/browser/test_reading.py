@@ -21,7 +21,8 @@ def test_search_finds_a_page_and_leads_there(visit: Callable[..., Visit], site: 
     page.keyboard.press("Control+k")
     page.keyboard.type("attention pooling")
     page.keyboard.press("Enter")
-    expect(page.locator(".search-summary")).to_contain_text("found", timeout=10_000)
+    expect(page.locator(".search-summary")).to_contain_text("found")
+    page.wait_for_load_state("networkidle")  # leaving earlier would break off the excerpts that are still being fetched
     found = page.locator("#search-results a[href*='two-towers']").first
     excerpts = page.locator("#search-results .context")
     assert (excerpts.count() > 0) == site.startswith("http"), "excerpts over http, none from disk"

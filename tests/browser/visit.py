@@ -12,7 +12,7 @@ class Visit:
         self.page, self.site, self.path = page, site, path
         self.complaints: list[str] = []
         page.on("request", self._request)
-        page.on("requestfailed", lambda request: self._complain(f"request failed: {request.url} ({request.failure})"))
+        page.on("requestfailed", self._failed)
         page.on("response", self._response)
         page.on("pageerror", lambda error: self._complain(f"script error: {error}"))
         page.on("console", self._console)
@@ -26,6 +26,10 @@ class Visit:
     def _request(self, request: Request) -> None:
         if not request.url.startswith((self.site, *WITHIN)):
             self._complain(f"request that leaves the book: {request.url}")
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # leaving a page breaks off what it was still fetching
+            self._complain(f"request failed: {request.url} ({request.failure})")
 
     def _response(self, answer: Response) -> None:
         if answer.status >= 400:
