@@ -46,5 +46,7 @@ class Visit:
             if self.page.evaluate("document.documentElement.dataset.mode") == theme:
                 return
             self.page.locator(".theme-switch-button:visible").first.click()
+            self.page.mouse.move(0, 0)  # neither pointer nor focus stays: the switch's hint goes away
+            self.page.evaluate("document.activeElement.blur()")
         shown = self.page.evaluate("document.documentElement.dataset.mode")
         assert shown == theme, f"{self.path}: the theme switch does not reach {theme!r}, it stays at {shown!r}"
