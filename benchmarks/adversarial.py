@@ -15,18 +15,17 @@ import torch.nn.functional as F
 from parts import kept
 from searching import Settings, search_trials
 
+from recsys_cl.book.results import read_result
 from recsys_cl.data import Split, leave_last_n, load_movielens
-from recsys_cl.data.corruption import CORRUPTIONS
-from recsys_cl.data.shilling import KINDS, inject
-from recsys_cl.data.text_attacks import stuff_keywords, telling_words, typos
-from recsys_cl.encoders import LanguageEncoder
+from recsys_cl.data.perturb.corruption import CORRUPTIONS
+from recsys_cl.data.perturb.shilling import KINDS, inject
+from recsys_cl.data.perturb.text_attacks import stuff_keywords, telling_words, typos
 from recsys_cl.evaluation import Evaluation, compare, evaluate, pool, top_items
 from recsys_cl.evaluation.detection import detect, exposure, precision_recall
 from recsys_cl.evaluation.robustness import boundary_distance
 from recsys_cl.recommenders import TwoTower, create
-from recsys_cl.recommenders.attacked import evaluate_shifted, random_shift, worst_shift
-from recsys_cl.recommenders.sequential import a_sample
-from recsys_cl.results import read_result
+from recsys_cl.recommenders.vector_attacks import evaluate_shifted, random_shift, worst_shift
+from recsys_cl.text import LanguageEncoder
 
 RESULTS = Path(__file__).parent.parent / "book" / "results"
 
@@ -74,7 +73,7 @@ NEGATIVES: dict[str, tuple[Settings, dict[str, list[Any]]]] = {
 def world(draw: int) -> Split:
     """A draw of the protocol, with few enough validation queries that they cost less than an epoch."""
     split = leave_last_n(load_movielens(), seed=draw)
-    return replace(split, validation=a_sample(split.validation, VALIDATION, seed=0))
+    return replace(split, validation=split.validation.sample(VALIDATION, seed=0))
 
 
 def fitted(settings: Mapping[str, Any], split: Split, seed: int = 0) -> TwoTower:
@@ -217,7 +216,7 @@ def one_ease(split: Split) -> dict[str, Any]:
 @torch.no_grad()
 def distance(model: TwoTower, split: Split) -> float:
     """Mean distance of users from the boundary at which a target that is found would be lost, in units of norms."""
-    queries = a_sample(split.test, VALIDATION, seed=0)
+    queries = split.test.sample(VALIDATION, seed=0)
     target = torch.from_numpy(queries.target.items[queries.target.start])  # (Q,)
     users = model.network.embed_users(torch.from_numpy(queries.history.recent(model.length)))  # (Q, d)
     items = model.network.embed_items(torch.arange(split.n_items))  # (N, d)

@@ -24,13 +24,12 @@ from sequences import with_users
 from tables import Runs, against, corrected, table, values_of
 
 from recsys_cl.data import Interactions, Split, cold_item_split, load_movielens, new_user_split
-from recsys_cl.data.corruption import swap_items
+from recsys_cl.data.perturb.corruption import swap_items
 from recsys_cl.data.text import CLEANING, clean
 from recsys_cl.evaluation import Evaluation, evaluate, paired_test, pool, top_items
-from recsys_cl.evaluation.beyond import coverage, gini, intra_list_diversity, novelty
+from recsys_cl.evaluation.metrics import coverage, gini, intra_list_diversity, novelty
 from recsys_cl.evaluation.robustness import retention
 from recsys_cl.recommenders import Recommender, TwoTower, create
-from recsys_cl.recommenders.sequential import a_sample
 
 Make = Callable[[int], Recommender]
 """Seed to an untrained recommender."""
@@ -182,7 +181,7 @@ def new_users(partial: Path) -> dict[str, Any]:
 
 def quickly_validated(split: Split) -> Split:
     """The split with 3,000 of its validation queries."""
-    return replace(split, validation=a_sample(split.validation, 3_000, seed=0))
+    return replace(split, validation=split.validation.sample(3_000, seed=0))
 
 
 # small data

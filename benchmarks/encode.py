@@ -27,9 +27,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from recsys_cl import assets
+from recsys_cl.book.results import write_result
 from recsys_cl.data import Interactions, load_movielens
-from recsys_cl.encoders import LanguageEncoder, packing
-from recsys_cl.results import write_result
+from recsys_cl.text import LanguageEncoder, backbone
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 
@@ -60,7 +60,7 @@ def contenders() -> dict[str, Encode]:
     peer.max_seq_length = MAX_LENGTH
 
     def as_loaded(texts: list[str]) -> Tensor:
-        with mock.patch.object(packing, "LARGEST", 0):
+        with mock.patch.object(backbone, "LARGEST", 0):
             return encoder.encode(texts)
 
     def sentence_transformers(size: int) -> Encode:

@@ -12,15 +12,14 @@ import torch
 from parts import kept
 
 from recsys_cl import workflow
+from recsys_cl.book.forgetting import paraphrase_accuracy, similarity_correlation
 from recsys_cl.data import cold_item_split, leave_one_out, load_movielens
-from recsys_cl.encoders import LanguageEncoder
 from recsys_cl.evaluation import Evaluation, evaluate, holm, paired_test
-from recsys_cl.evaluation.forgetting import paraphrase_accuracy, similarity_correlation
 from recsys_cl.recommenders import FineTuned, create
 from recsys_cl.recommenders.ensemble import Ensemble
-from recsys_cl.training.language_modelling import MaskedLanguageModel
-from recsys_cl.training.pretraining import pretrain
-from recsys_cl.training.trainer import TrainingConfig
+from recsys_cl.text import LanguageEncoder
+from recsys_cl.training.pretraining import MaskedLanguageModel, pretrain
+from recsys_cl.training.run import TrainingConfig
 
 FITS = Path(__file__).parent / "partial" / "fits"
 SEARCH_DRAWS, DRAWS, ADAPTER_DRAWS, REMEDY_DRAW = (0, 1), range(5), (0, 1), 0

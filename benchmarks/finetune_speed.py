@@ -18,14 +18,14 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from transformers import TrainerCallback
 
 from recsys_cl import assets
+from recsys_cl.book.results import write_result
 from recsys_cl.data import load_movielens
-from recsys_cl.encoders import LanguageEncoder
-from recsys_cl.objectives.known import KnownPositives
-from recsys_cl.objectives.negatives import in_batch_log_q
-from recsys_cl.recommenders.text_towers import LanguageTower, PairContrast, latest_titles
-from recsys_cl.results import write_result
+from recsys_cl.negatives import in_batch_log_q
+from recsys_cl.negatives.exclusions import KnownPositives
+from recsys_cl.recommenders.text_networks import LanguageTower, PairNetwork, latest_titles
+from recsys_cl.text import LanguageEncoder
 from recsys_cl.training.examples import HistoryPairs
-from recsys_cl.training.trainer import TrainingConfig, train
+from recsys_cl.training.run import TrainingConfig, train
 
 RESULTS = Path(__file__).parent.parent / "book" / "results"
 BATCH, STEPS, ROUNDS, TOKENS, TITLES = 64, 7, 2, 32, 4
@@ -52,7 +52,7 @@ def ours(precision: str) -> float:
     train_events = data.sequences(seed=0)
     encoder = LanguageEncoder("minilm", max_length=TOKENS, precision=precision)
     counts = torch.bincount(torch.from_numpy(train_events.items), minlength=data.n_items)
-    network = PairContrast(
+    network = PairNetwork(
         LanguageTower(encoder, data.texts),
         data.titles,
         temperature=0.05,

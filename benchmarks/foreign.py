@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recsys_cl.book.results import write_result
 from recsys_cl.data import Interactions, synthetic
-from recsys_cl.results import write_result
 
 RESULTS = Path(__file__).parent.parent / "book" / "results"
 

@@ -16,10 +16,10 @@ from llm_parts import language_model, titles_of
 from parts import kept
 
 from recsys_cl.data import Queries, Split
-from recsys_cl.encoders import LanguageEncoder
 from recsys_cl.evaluation import top_items
 from recsys_cl.recommenders import create
 from recsys_cl.recommenders.prompted import LikelihoodRanker
+from recsys_cl.text import LanguageEncoder
 
 USERS, PROMPTED, CANDIDATES = 300, 20, 20
 """Users asked of a model; users asked of the language model; items that it ranks for each."""

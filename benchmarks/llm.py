@@ -20,12 +20,10 @@ from llm_memory import llm_memory
 from llm_parts import SEED, genres_of, in_blocks, language_model, leave_one_out_split, mean_with_interval, titles_of
 from scipy.stats import spearmanr
 
+from recsys_cl.book.grounding import grounding, labels_named
 from recsys_cl.data import Interactions, Queries, history_text
-from recsys_cl.encoders import LanguageEncoder
-from recsys_cl.encoders.decoder import LanguageModel
 from recsys_cl.evaluation import Evaluation, compare, rank_metrics
 from recsys_cl.recommenders import create
-from recsys_cl.recommenders.grounding import grounding, labels_named
 from recsys_cl.recommenders.prompted import (
     LikelihoodRanker,
     ListRanker,
@@ -33,6 +31,8 @@ from recsys_cl.recommenders.prompted import (
     write_profiles,
     write_reasons,
 )
+from recsys_cl.text import LanguageEncoder
+from recsys_cl.text.decoder import LanguageModel
 
 USERS, CANDIDATES, LAST, ORDERS = 200, 20, 20, 5
 SPOT = 2  # users whose scores are stored, to be computed again by a test

@@ -18,7 +18,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, cross_val_predict
 
-from recsys_cl.encoders import LanguageEncoder
+from recsys_cl.text import LanguageEncoder
 
 FILMS = 500  # films asked about one by one
 

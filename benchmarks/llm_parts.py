@@ -10,8 +10,8 @@ import numpy as np
 from parts import kept
 
 from recsys_cl.data import Interactions, Split, leave_one_out, load_movielens
-from recsys_cl.encoders.decoder import LanguageModel
 from recsys_cl.evaluation import bootstrap_interval
+from recsys_cl.text.decoder import LanguageModel
 
 SEED = 0
 BLOCK = 20  # users or films whose answers are kept together

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_cl.objectives.contrastive import info_nce_loss, nt_xent_loss, partition, symmetric_info_nce_loss
-from recsys_cl.results import write_result
+from recsys_cl.book.results import write_result
+from recsys_cl.losses import info_nce_loss, nt_xent_loss, partition, symmetric_info_nce_loss
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 

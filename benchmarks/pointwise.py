@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from recsys_cl.data import Split
-from recsys_cl.objectives.next_item import binary_next_item_loss
+from recsys_cl.losses.next_item import binary_next_item_loss
 from recsys_cl.recommenders import TwoTower
-from recsys_cl.recommenders.two_tower import SamplerName, TwoTowerModel
+from recsys_cl.recommenders.two_tower_network import SamplerName, TwoTowerNetwork
 
 NO = -30.0
 """Score of a drawn item that the user is known to like: its term of the loss is then 1e-13."""
@@ -23,7 +23,7 @@ class PairByPair(nn.Module):
     The user's own negatives do not compete with the positive: every pair is a yes-or-no question.
     """
 
-    def __init__(self, towers: TwoTowerModel) -> None:
+    def __init__(self, towers: TwoTowerNetwork) -> None:
         super().__init__()
         self.towers = towers
 
@@ -54,5 +54,5 @@ class Pointwise(TwoTower):
     sampler: SamplerName = "uniform"
 
     def _train(self, split: Split, network: nn.Module, *examples: Any, **settings: Any) -> None:
-        assert isinstance(network, TwoTowerModel)
+        assert isinstance(network, TwoTowerNetwork)
         super()._train(split, PairByPair(network), *examples, **settings)

@@ -22,11 +22,11 @@ import sequences
 from parts import kept
 
 from recsys_cl import workflow
+from recsys_cl.book.results import write_result
 from recsys_cl.data import Split, cold_item_split, leave_last_n, leave_one_out, load_movielens
 from recsys_cl.evaluation import Evaluation, compare, evaluate, holm, paired_test, pool
 from recsys_cl.evaluation.ratings import SQUARED_ERROR, evaluate_ratings, root_mean_square
 from recsys_cl.recommenders import UserItem, create
-from recsys_cl.results import write_result
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "book" / "results"

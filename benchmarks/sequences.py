@@ -14,10 +14,10 @@ from parts import kept
 from searching import search_trials
 
 from recsys_cl import workflow
+from recsys_cl.book.results import read_result
 from recsys_cl.data import Interactions, Queries, Sequences, Split, leave_last_n, load_movielens, temporal_split
 from recsys_cl.evaluation import Evaluation, compare, evaluate, pool
 from recsys_cl.recommenders import Recommender, Sequential, TrainedRecommender, create
-from recsys_cl.results import read_result
 
 RESULTS = Path(__file__).parent.parent / "book" / "results"
 

@@ -35,7 +35,7 @@ from recsys_cl.data import (
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import Evaluation, PairedTest, evaluate, evaluate_unseen, pool
 from recsys_cl.evaluation import compare as paired_tests
-from recsys_cl.evaluation.ranking import SLOW
+from recsys_cl.evaluation.evaluate import SLOW
 from recsys_cl.recommenders import MODELS, Recommender, TrainedRecommender, create, load_recommender
 from recsys_cl.training.checkpoints import first_process
 

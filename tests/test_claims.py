@@ -8,9 +8,18 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from recsys_cl.claims import UNJUDGED, VERDICTS, Claim, claims_table, effects_of, read_claims
+from recsys_cl.book.claims import (
+    UNJUDGED,
+    VERDICTS,
+    Claim,
+    Effect,
+    claims_table,
+    effects_of,
+    read_claims,
+    read_effect,
+    verdict_from,
+)
 from recsys_cl.errors import InputError
-from recsys_cl.evidence import Effect, read_effect, verdict_from
 
 BOOK = Path(__file__).parents[1] / "book"
 LEDGER, RESULTS = BOOK / "claims.yml", BOOK / "results"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from recsys_cl.data import cold_item_split, leave_last_n, load_movielens, new_user_split
-from recsys_cl.data.corruption import swap_items
+from recsys_cl.data.perturb.corruption import swap_items
 from recsys_cl.evaluation import evaluate, top_items
-from recsys_cl.evaluation.beyond import coverage, gini
+from recsys_cl.evaluation.metrics import coverage, gini
 from recsys_cl.recommenders import create
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"

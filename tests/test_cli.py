@@ -294,7 +294,7 @@ class TestBadInput:
 
         monkeypatch.setenv("RECSYS_CL_CACHE", str(tmp_path))
         monkeypatch.delenv("RECSYS_CL_OFFLINE", raising=False)
-        monkeypatch.setattr(assets.pooch, "retrieve", full)
+        monkeypatch.setattr(assets.store.pooch, "retrieve", full)
         code, out, err = run(monkeypatch, capsys, "assets", "fetch", "ml-100k")
         assert (code, out) == (2, "")
         assert "No space left" in err.splitlines()[-1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from recsys_cl.plots import PALETTE, STYLE, use_book_style
+from recsys_cl.book.plots import PALETTE, STYLE, use_book_style
 
 BOOK = Path(__file__).parents[1] / "book"
 CHAPTERS = sorted(BOOK.glob("[0-9][0-9]-*.ipynb"))
@@ -48,8 +48,8 @@ def test_chapter_draws_in_the_style_of_the_book(path: Path) -> None:
     (at, setup) = next((number, source) for number, source in enumerate(code) if "use_book_style()" in source)
     assert not any("plt.show()" in source for source in code[:at])
     others = [number for number, source in enumerate(code) if "rcParams" in source]
-    assert not others, f"{path.name}: code cells {others} set their own style; say it in recsys_cl/plots.py"
-    assert "from recsys_cl.plots import use_book_style" in setup
+    assert not others, f"{path.name}: code cells {others} set their own style; say it in recsys_cl/book/plots.py"
+    assert "from recsys_cl.book.plots import use_book_style" in setup
 
 
 def test_style_is_in_force() -> None:

@@ -134,9 +134,8 @@ def test_first_cell_fetches_the_project_and_installs_the_package(checkout: Path,
     local = {"PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1", "PIP_IGNORE_INSTALLED": "1"}
     inherited = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
     script = tmp_path / "cell.py"
-    asks = (
-        "import recsys_cl, recsys_cl.results\nprint(recsys_cl.__file__, len(recsys_cl.results.ledger()), os.getcwd())\n"
-    )
+    asks = "import recsys_cl, recsys_cl.book.results as stored\n"
+    asks += "print(recsys_cl.__file__, len(stored.ledger()), os.getcwd())\n"
     script.write_text(origin.setup + asks)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from recsys_cl import workflow
+from recsys_cl.book.results import comparison_table, ledger, read_result, search_table, user_item_table
 from recsys_cl.data import Interactions, load_movielens
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import holm
 from recsys_cl.recommenders import MODELS, create
-from recsys_cl.results import comparison_table, ledger, read_result, search_table, user_item_table
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 OWN_SCRIPT = {

@@ -18,7 +18,7 @@ import contenders
 import splits
 from exchange import BLOCKS, DIM, LENGTH
 
-from recsys_cl.results import write_result
+from recsys_cl.book.results import write_result
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"
 

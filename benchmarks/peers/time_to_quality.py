@@ -22,9 +22,9 @@ import torch
 from exchange import BLOCKS, DIM, LENGTH
 from torch import Tensor
 
+from recsys_cl.book.results import write_result
 from recsys_cl.data import Queries, Sequences
 from recsys_cl.evaluation import evaluate
-from recsys_cl.results import write_result
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"
 

@@ -16,7 +16,7 @@ import nbformat
 import yaml
 from execute import read_stamp
 
-from recsys_cl.results import read_result
+from recsys_cl.book.results import read_result
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {

@@ -19,7 +19,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from recsys_cl.results import ledger
+from recsys_cl.book.results import ledger
 
 HEADING = "Time and hardware"
 OF_ONE_NOTEBOOK = ("digest", "seconds", "commit", "date")

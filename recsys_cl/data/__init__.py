@@ -1,11 +1,11 @@
 """From files to validated interactions, ordered histories and splits."""
 
-from recsys_cl.data.corruption import CORRUPTIONS
 from recsys_cl.data.files import load_files
 from recsys_cl.data.interactions import EVENT_WEIGHTS, Interactions
 from recsys_cl.data.movielens import load_movielens
-from recsys_cl.data.sequences import PAD, Sequences
-from recsys_cl.data.shilling import inject
+from recsys_cl.data.perturb.corruption import CORRUPTIONS
+from recsys_cl.data.perturb.shilling import inject
+from recsys_cl.data.sequences import PAD, Ragged, RowRandom, Sequences
 from recsys_cl.data.splits import (
     Queries,
     Split,
@@ -25,6 +25,8 @@ __all__ = [
     "PAD",
     "Interactions",
     "Queries",
+    "Ragged",
+    "RowRandom",
     "Sequences",
     "Split",
     "cold_item_split",

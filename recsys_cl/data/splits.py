@@ -36,6 +36,12 @@ class Queries:
     def __getitem__(self, rows: slice | np.ndarray) -> Queries:
         return replace(self, user=self.user[rows], history=self.history[rows], target=self.target[rows])
 
+    def sample(self, n: int, *, seed: int) -> Queries:
+        """At most ``n`` of the queries, a seeded sample in their order."""
+        if len(self) <= n:
+            return self
+        return self[np.sort(np.random.default_rng(seed).permutation(len(self))[:n])]
+
 
 @dataclass(frozen=True, eq=False)
 class Split:

@@ -1,9 +1,9 @@
 """From texts, ids and histories to vectors."""
 
-from recsys_cl.encoders.adapters import Adapter, adapt, merge, parameter_counts
 from recsys_cl.encoders.generator import Discriminator, Generator, ItemPolicy
-from recsys_cl.encoders.language import LanguageEncoder
 from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling
+from recsys_cl.text.adapters import Adapter, adapt, merge, parameter_counts
+from recsys_cl.text.encoder import LanguageEncoder
 
 __all__ = [
     "Adapter",

@@ -151,8 +151,8 @@ class ItemPolicy(nn.Module):
     .. math:: p(i \mid u) = \operatorname{softmax}_i \big(v_i^\top W u / \tau\big)
 
     W starts at the identity: the policy starts as the recommender whose vectors it gets. A draw is an item's number,
-    through which no gradient flows; :func:`~recsys_cl.objectives.draws.reinforce_loss` and
-    :func:`~recsys_cl.objectives.draws.gumbel_softmax_sample` are the two ways around that.
+    through which no gradient flows; :func:`~recsys_cl.losses.policy_gradient.reinforce_loss` and
+    :func:`~recsys_cl.losses.policy_gradient.gumbel_softmax_sample` are the two ways around that.
 
     Args:
         dim: Width of users' and items' vectors.

@@ -1,9 +1,17 @@
 """Honest measurement: full ranking, metrics, intervals and tests."""
 
 from recsys_cl.evaluation.detection import detect, exposure, precision_recall
-from recsys_cl.evaluation.evaluate import Evaluation, compare, evaluate, evaluate_unseen, pool
-from recsys_cl.evaluation.metrics import METRICS, metrics_of, rank_metrics
-from recsys_cl.evaluation.ranking import Ranks, Scorer, rank_targets, top_items
+from recsys_cl.evaluation.evaluate import (
+    Evaluation,
+    Scorer,
+    compare,
+    evaluate,
+    evaluate_unseen,
+    pool,
+    rank_targets,
+    top_items,
+)
+from recsys_cl.evaluation.metrics import METRICS, Ranks, metrics_of, rank_metrics
 from recsys_cl.evaluation.robustness import boundary_distance, retention, robustness_curve, robustness_index
 from recsys_cl.evaluation.significance import PairedTest, bootstrap_interval, holm, paired_test
 

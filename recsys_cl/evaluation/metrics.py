@@ -1,4 +1,6 @@
-"""Metrics of a ranking, one number per query; means and intervals are taken elsewhere.
+"""Ranking metrics: accuracy per query, and beyond accuracy coverage, concentration, novelty and diversity.
+
+Means and intervals are taken elsewhere. Ranks are neutral between ties.
 
 See: chapter 2.
 """
@@ -6,13 +8,62 @@ See: chapter 2.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recsys_cl.data import PAD
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation.ranking import Ranks, rank_of_targets
+from recsys_cl.randomness import counter_hash
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Ranks of the targets, flat over all queries.
+
+    Attributes:
+        query: ``(targets,)`` which query a target belongs to, ascending.
+        rank: ``(targets,)`` its rank, 1 for the best of the candidates.
+        n_targets: ``(queries,)`` number of targets.
+        n_candidates: ``(queries,)`` number of ranked items.
+    """
+
+    query: np.ndarray
+    rank: np.ndarray
+    n_targets: np.ndarray
+    n_candidates: np.ndarray
+
+
+def rank_of_targets(scores: Tensor, rows: Tensor, items: Tensor, *, first_query: int = 0) -> Tensor:
+    r"""Rank of each target: :math:`1 + |\{s > s_t\}| + |\{s = s_t\ \text{and before } t \text{ in tie order}\}|`.
+
+    Ties are ordered by a hash of (query, item). Mid-ranks would give a constant scorer HR@10 = 0 in any
+    catalogue of 20 items or more; a random order gives it the chance level :math:`k / N` in every metric.
+
+    Args:
+        scores: ``(batch, n_items)``; :math:`-\infty` marks what is not ranked.
+        rows: ``(targets,)`` row of each target.
+        items: ``(targets,)`` column of each target.
+        first_query: Query number of row 0; it keys the order within ties.
+
+    Returns:
+        ``(targets,)`` ranks, from 1.
+
+    See: chapter 2.
+    """
+    own = scores[rows, items][:, None]  # (T, 1)
+    theirs = scores[rows]  # (T, N)
+    rank = 1 + (theirs > own).sum(1)  # (T,)
+    tied = theirs == own  # (T, N)
+    target, rival = tied.nonzero(as_tuple=True)  # pairs within a tie, the target itself among them
+    if len(target) == len(rows):
+        return rank
+    pairs = (rows[target] + first_query, rival, items[target])
+    query, other, item = (column.cpu().numpy() for column in pairs)
+    before = torch.from_numpy(counter_hash(query, other) < counter_hash(query, item)).to(rank.device)
+    return rank.index_add(0, target, before.to(rank.dtype))
 
 
 def _per_query(values: np.ndarray, ranks: Ranks) -> np.ndarray:
@@ -129,3 +180,75 @@ def rank_metrics(
     rank = rank_of_targets(scores, torch.as_tensor(rows), torch.as_tensor(items)).numpy()
     n_candidates = (scores > -torch.inf).sum(1).numpy()
     return metrics_of(Ranks(rows, rank, n_targets, n_candidates), ks)
+
+
+def _shown(recommended: np.ndarray) -> np.ndarray:
+    """Item numbers in all lists, flat; the empty ends of short lists left out."""
+    return recommended[recommended != PAD]
+
+
+def coverage(recommended: np.ndarray, n_items: int) -> float:
+    """Share of the catalogue that is recommended to anybody.
+
+    Args:
+        recommended: ``(queries, k)`` item numbers.
+        n_items: Size of the catalogue.
+
+    >>> coverage(np.array([[0, 1], [0, 2]]), n_items=6)
+    0.5
+    """
+    return len(np.unique(_shown(recommended))) / n_items
+
+
+def gini(recommended: np.ndarray, n_items: int) -> float:
+    """Gini index of exposure: 0 if every item is shown equally often, near 1 if few get everything.
+
+    >>> gini(np.array([[0], [1], [2], [3]]), n_items=4)
+    0.0
+    """
+    exposure = np.sort(np.bincount(_shown(recommended), minlength=n_items))
+    place = np.arange(1, n_items + 1)
+    return float(((2 * place - n_items - 1) * exposure).sum() / (n_items * exposure.sum()))
+
+
+def novelty(recommended: np.ndarray, counts: np.ndarray) -> float:
+    r"""Mean self-information :math:`-\log_2 p_i` of the recommended items, in bits.
+
+    Args:
+        recommended: ``(queries, k)`` item numbers.
+        counts: ``(n_items,)`` training events; an item without any counts as half an event.
+
+    References:
+        Vargas and Castells (2011), https://doi.org/10.1145/2043932.2043955.
+    """
+    share = np.maximum(counts, 0.5) / counts.sum()
+    return float(-np.log2(share[_shown(recommended)]).mean())
+
+
+def intra_list_diversity(recommended: np.ndarray, embeddings: np.ndarray) -> float:
+    """Mean cosine distance between two items of the same list (Ziegler et al. 2005).
+
+    Args:
+        recommended: ``(queries, k)`` item numbers, ``k`` at least 2.
+        embeddings: ``(n_items, dim)`` what makes items alike; normalised here.
+    """
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)  # (N, d)
+    lists = unit[recommended]  # (Q, k, d)
+    k = recommended.shape[1]
+    summed = (lists.sum(1) ** 2).sum(1)  # (Q,) sum of all k² cosines
+    own = (lists**2).sum((1, 2))  # (Q,) the k cosines of an item with itself
+    return float((1 - (summed - own) / (k * (k - 1))).mean())
+
+
+def popularity_lift(recommended: np.ndarray, history_items: np.ndarray, counts: np.ndarray) -> float:
+    """Mean popularity of what is recommended over mean popularity of what the users had; 1 is neutral.
+
+    Args:
+        recommended: ``(queries, k)`` item numbers.
+        history_items: Item numbers of all histories, flat.
+        counts: ``(n_items,)`` training events.
+
+    References:
+        Abdollahpouri et al. (2020), https://doi.org/10.1145/3383313.3418487.
+    """
+    return float(counts[_shown(recommended)].mean() / counts[history_items].mean())

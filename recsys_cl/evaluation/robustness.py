@@ -11,8 +11,7 @@ from torch import Tensor
 
 from recsys_cl.data import Queries, Split
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation.evaluate import Evaluation, evaluate
-from recsys_cl.evaluation.ranking import Scorer
+from recsys_cl.evaluation.evaluate import Evaluation, Scorer, evaluate
 
 BLOCK = 1_024
 """Users whose distances to all items are in memory at once."""
@@ -123,7 +122,7 @@ def robustness_curve(
     Args:
         fit: Split to a recommender that has learnt from its training sequences.
         split: The clean split.
-        corrupt: Split and rate to a noisy split, for instance :func:`recsys_cl.data.corruption.swap_items`.
+        corrupt: Split and rate to a noisy split, for instance :func:`recsys_cl.data.perturb.corruption.swap_items`.
         rates: Rates of noise.
         queries: What every recommender is asked; by default the test queries of its own split, whose histories are as
             noisy as what it learnt from. ``split.test`` shows what noise does to training alone.

@@ -1,34 +1,47 @@
-"""What is optimised: contrastive losses, and what counts as a negative."""
+"""Training objectives: losses, positives, negatives and masking under one name."""
 
-from recsys_cl.objectives.adversarial import pgd, random_perturbation, steepest, virtual_direction
-from recsys_cl.objectives.cloze import cloze
-from recsys_cl.objectives.continuation import continuation_loss
-from recsys_cl.objectives.contrastive import (
+from recsys_cl.data.sequences import Ragged, RowRandom
+from recsys_cl.losses import (
     LearnedTemperature,
     alignment,
+    binary_next_item_loss,
     bpr_loss,
+    continuation_loss,
+    cross_user_loss,
     debiased_contrastive_loss,
     decoupled_contrastive_loss,
+    discriminator_loss,
+    gbce_loss,
+    generator_loss,
+    gradient_penalty,
+    gumbel_softmax_sample,
     info_nce_loss,
     logistic_loss,
     multi_positive_loss,
+    next_item_loss,
     nt_xent_loss,
     pairwise_contrastive_loss,
+    pgd,
+    random_perturbation,
+    reinforce_loss,
+    sampled_next_item_loss,
     sampled_softmax_loss,
     sigmoid_loss,
     soft_triplet_loss,
+    steepest,
     supervised_contrastive_loss,
     symmetric_info_nce_loss,
     triplet_loss,
     uniformity,
+    user_item_loss,
+    virtual_direction,
+    within_user_loss,
 )
-from recsys_cl.objectives.draws import gumbel_softmax_sample, reinforce_loss
-from recsys_cl.objectives.gan import discriminator_loss, generator_loss, gradient_penalty
-from recsys_cl.objectives.known import KnownPositives
-from recsys_cl.objectives.negatives import (
+from recsys_cl.negatives import (
     GanNegatives,
     HardNegatives,
     InBatchNegatives,
+    KnownPositives,
     MixedNegatives,
     NegativeQueue,
     NegativeSample,
@@ -40,21 +53,20 @@ from recsys_cl.objectives.negatives import (
     hard_negatives,
     in_batch_log_q,
 )
-from recsys_cl.objectives.next_item import (
-    binary_next_item_loss,
-    gbce_loss,
-    next_item_loss,
-    sampled_next_item_loss,
+from recsys_cl.positives import (
+    VIEWS,
+    LikedByNeighbours,
+    OtherItemOfUser,
+    OtherUserOfItem,
+    View,
+    similar_items,
+    two_views,
+    views_named,
 )
-from recsys_cl.objectives.positives import LikedByNeighbours, OtherItemOfUser, OtherUserOfItem, dropout_views
-from recsys_cl.objectives.ragged import Chance, Ragged
-from recsys_cl.objectives.sequence_views import similar_items
-from recsys_cl.objectives.user_item import cross_user_loss, user_item_loss, within_user_loss
-from recsys_cl.objectives.view_pairs import VIEWS, View, two_views, views_named
+from recsys_cl.training.masking import cloze
 
 __all__ = [
     "VIEWS",
-    "Chance",
     "GanNegatives",
     "HardNegatives",
     "InBatchNegatives",
@@ -71,6 +83,7 @@ __all__ = [
     "PolicyNegatives",
     "PopularityNegatives",
     "Ragged",
+    "RowRandom",
     "UniformNegatives",
     "View",
     "alignment",
@@ -82,7 +95,6 @@ __all__ = [
     "debiased_contrastive_loss",
     "decoupled_contrastive_loss",
     "discriminator_loss",
-    "dropout_views",
     "gbce_loss",
     "generator_loss",
     "gradient_penalty",

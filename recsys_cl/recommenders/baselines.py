@@ -22,7 +22,7 @@ DENSE_ITEMS = 40_000
 
 
 @dataclass
-class Chance(Recommender):
+class Random(Recommender):
     """The same score for every item; ties are neutral, so this is the level of chance."""
 
     def fit(self, split: Split) -> Self:

@@ -15,9 +15,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 from recsys_cl.data import Sequences, Split
-from recsys_cl.encoders.language import LanguageEncoder
 from recsys_cl.errors import InputError
 from recsys_cl.recommenders.base import Recommender
+from recsys_cl.text.encoder import LanguageEncoder
 
 
 @dataclass
@@ -61,7 +61,7 @@ class LanguageContent(Recommender):
     """Zero-shot language model: the mean embedding of the history against the items'.
 
     Attributes:
-        model: Language model (see :class:`~recsys_cl.encoders.language.LanguageEncoder`).
+        model: Language model (see :class:`~recsys_cl.text.encoder.LanguageEncoder`).
         centre: Subtract the catalogue's mean embedding before normalising. Sentence embeddings share a
             large common direction; without it the differences that matter come through.
 

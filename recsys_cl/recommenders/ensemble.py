@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recsys_cl.data import Sequences
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation.ranking import Scorer
+from recsys_cl.evaluation.evaluate import Scorer
 
 
 class Ensemble:

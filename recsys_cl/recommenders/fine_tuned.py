@@ -15,28 +15,27 @@ from torch import Tensor, nn
 from transformers import set_seed
 
 from recsys_cl.data import Sequences, Split
-from recsys_cl.data.augment import drop_fragments, replace_words
-from recsys_cl.encoders.adapters import Adapter, AdapterKind, RankAllocation, parameter_counts
-from recsys_cl.encoders.geometry import centre
-from recsys_cl.encoders.language import LanguageEncoder
-from recsys_cl.encoders.pooling import Pooling
-from recsys_cl.encoders.synonyms import nearest_words
+from recsys_cl.data.text import drop_fragments, replace_words
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
-from recsys_cl.objectives.known import KnownPositives
-from recsys_cl.objectives.negatives import in_batch_log_q
-from recsys_cl.recommenders.text_towers import (
+from recsys_cl.negatives import in_batch_log_q
+from recsys_cl.negatives.exclusions import KnownPositives
+from recsys_cl.recommenders.base import TrainedRecommender
+from recsys_cl.recommenders.text_networks import (
     Augmentation,
-    BlockContrast,
+    BlockNetwork,
     LanguageTower,
-    PairContrast,
+    PairNetwork,
     ProjectedTower,
     beside,
     latest_titles,
 )
-from recsys_cl.recommenders.trained import TrainedRecommender
-from recsys_cl.training.catalogue_blocks import CatalogueBlocks
-from recsys_cl.training.examples import HistoryPairs
+from recsys_cl.text.adapters import Adapter, AdapterKind, RankAllocation, parameter_counts
+from recsys_cl.text.catalogue import nearest_words
+from recsys_cl.text.encoder import LanguageEncoder
+from recsys_cl.text.geometry import centre
+from recsys_cl.text.tokens import Pooling
+from recsys_cl.training.examples import CatalogueBlocks, HistoryPairs
 
 Method = Literal["full", "lora", "adalora", "ia3", "prefix", "projection"]
 User = Literal["items", "text"]
@@ -52,7 +51,7 @@ class FineTuned(TrainedRecommender):
     over to another, chapter 6), so that training runs for a fixed time, under a decaying learning rate.
 
     Attributes:
-        model: Language model (see :class:`~recsys_cl.encoders.language.LanguageEncoder`).
+        model: Language model (see :class:`~recsys_cl.text.encoder.LanguageEncoder`).
         method: What learns: ``"full"`` all weights, ``"lora"``, ``"adalora"``, ``"ia3"`` or ``"prefix"`` an adapter,
             ``"projection"`` a linear map on top of embeddings that stay as they are.
         rank: Rank of the adapter.
@@ -201,7 +200,7 @@ class FineTuned(TrainedRecommender):
             return CatalogueBlocks(split.train, split.n_items, block=self.block, passes=self.passes, seed=self.seed)
         return HistoryPairs(split.train, split.n_items, length=self.length, pairs=self.pairs, seed=self.seed)
 
-    def _network(self, split: Split) -> BlockContrast | PairContrast:
+    def _network(self, split: Split) -> BlockNetwork | PairNetwork:
         texts = split.data.texts
         tower: LanguageTower | ProjectedTower
         if self.method == "projection":
@@ -210,11 +209,11 @@ class FineTuned(TrainedRecommender):
             tower = LanguageTower(self.encoder, texts, self._augmentation(texts))
         if self.user == "items":
             original = self._untouched.encode(texts) if self._beside else None
-            return BlockContrast(
+            return BlockNetwork(
                 tower, temperature=self.temperature, original=original, residual=self.residual, views=self.views
             )
         assert isinstance(tower, LanguageTower)
-        return PairContrast(
+        return PairNetwork(
             tower,
             split.data.titles,
             temperature=self.temperature,
@@ -232,7 +231,7 @@ class FineTuned(TrainedRecommender):
                 return None
 
     @torch.no_grad()
-    def _index(self, network: BlockContrast | PairContrast, split: Split) -> None:
+    def _index(self, network: BlockNetwork | PairNetwork, split: Split) -> None:
         """Embed the catalogue with the network as it is now; means are those of the items that training knows."""
         texts, warm = split.data.texts, torch.from_numpy(split.counts > 0)  # (N,)
         projection = getattr(network.tower, "project", None)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from recsys_cl.data import Queries
-from recsys_cl.encoders.decoder import LanguageModel
-from recsys_cl.encoders.decoding import Generation
 from recsys_cl.errors import InputError
+from recsys_cl.text.decoder import LanguageModel
+from recsys_cl.text.decoding import Generation
 
 
 def sample_candidates(queries: Queries, weights: np.ndarray, *, n: int = 20, seed: int = 0) -> np.ndarray:
@@ -219,7 +219,7 @@ def write_profiles(
         last: How many of the latest titles the prompt names.
         template: Instruction, with ``{history}`` where the titles go.
         max_new_tokens: Longest description.
-        timeout: Seconds for all of them; see :meth:`~recsys_cl.encoders.decoder.LanguageModel.generate`.
+        timeout: Seconds for all of them; see :meth:`~recsys_cl.text.decoder.LanguageModel.generate`.
 
     Returns:
         One text per history.
@@ -258,7 +258,7 @@ def write_reasons(
         InputError: If there are not as many titles as histories.
 
     See: chapter 3 (the reasons are texts that fit, not causes: what they name is checked by
-    :func:`~recsys_cl.recommenders.grounding.grounding`).
+    :func:`~recsys_cl.book.grounding.grounding`).
     """
     if len(items) != len(histories):
         raise InputError(f"{len(histories)} histories but {len(items)} items; give one title for each history")

@@ -11,18 +11,11 @@ from torch import Tensor, nn
 from recsys_cl.encoders.context import Context
 from recsys_cl.encoders.sequence import GRU, Transformer
 from recsys_cl.encoders.towers import ItemTower
-from recsys_cl.objectives import (
-    LearnedTemperature,
-    NegativeSample,
-    nt_xent_loss,
-    sampled_softmax_loss,
-    symmetric_info_nce_loss,
-)
-from recsys_cl.objectives.contrastive import Mask
-from recsys_cl.objectives.contrastive.partition import paired_scores, scores
-from recsys_cl.objectives.negatives import Candidates, GanNegatives
-from recsys_cl.objectives.next_item import binary_next_item_loss, gbce_loss, next_item_loss, sampled_next_item_loss
-from recsys_cl.training.distributed import mean_over_processes
+from recsys_cl.losses import LearnedTemperature, Mask, nt_xent_loss, sampled_softmax_loss, symmetric_info_nce_loss
+from recsys_cl.losses.next_item import binary_next_item_loss, gbce_loss, next_item_loss, sampled_next_item_loss
+from recsys_cl.losses.partition import paired_scores, scores
+from recsys_cl.negatives import Candidates, GanNegatives, NegativeSample
+from recsys_cl.training.large_batches import mean_over_processes
 
 ObjectiveName = Literal["softmax", "sampled-softmax", "bce", "gbce", "generated"]
 

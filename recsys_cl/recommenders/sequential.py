@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 from transformers import set_seed
 
-from recsys_cl.data import Queries, Sequences, Split
+from recsys_cl.data import Sequences, Split
 from recsys_cl.encoders.context import Context, event_features, feature_names
-from recsys_cl.encoders.geometry import centre
-from recsys_cl.encoders.language import LanguageEncoder
 from recsys_cl.encoders.sequence import SequenceEncoderName, sequence_encoder
 from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
-from recsys_cl.objectives.known import KnownPositives
-from recsys_cl.objectives.negatives import GanNegatives, UniformNegatives
-from recsys_cl.objectives.sequence_views import similar_items
-from recsys_cl.objectives.view_pairs import views_named
+from recsys_cl.negatives import GanNegatives, UniformNegatives
+from recsys_cl.negatives.exclusions import KnownPositives
+from recsys_cl.positives.sequence_views import similar_items
+from recsys_cl.positives.view_pairs import views_named
+from recsys_cl.recommenders.base import TrainedRecommender
 from recsys_cl.recommenders.sequence_network import ObjectiveName, SequenceNetwork
-from recsys_cl.recommenders.trained import TrainedRecommender
-from recsys_cl.recommenders.two_tower import Similarity
+from recsys_cl.recommenders.two_tower_network import Similarity
+from recsys_cl.text.encoder import LanguageEncoder
+from recsys_cl.text.geometry import centre
 from recsys_cl.training.adversarial import Attack
 from recsys_cl.training.window_parts import (
     EventContext,
@@ -280,7 +280,7 @@ class Sequential(TrainedRecommender):
     def _run(self, split: Split, *, since: float | None = None, **options: Any) -> None:
         """Train the network on windows of the split, and keep what it became."""
         examples = Windows(split.train, length=self._inputs, parts=self._parts(split), since=since, seed=self.seed)
-        queries = a_sample(split.validation, self.validation_queries, seed=self.seed)
+        queries = split.validation.sample(self.validation_queries, seed=self.seed)
         self._train(
             split,
             self.network,
@@ -391,10 +391,3 @@ def unknown_last(scores: Tensor, warm: Tensor) -> Tensor:
     """
     least = scores[:, warm].min(1, keepdim=True).values  # (B, 1)
     return torch.where(warm, scores, least)  # (B, N)
-
-
-def a_sample(queries: Queries, at_most: int, *, seed: int) -> Queries:
-    """At most so many of the queries, a seeded sample in their order."""
-    if len(queries) <= at_most:
-        return queries
-    return queries[np.sort(np.random.default_rng(seed).permutation(len(queries))[:at_most])]

@@ -16,19 +16,19 @@ from recsys_cl.encoders.towers import ItemTower, MeanPooling, weighted_sum
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.evaluation.ratings import evaluate_ratings, root_mean_square
-from recsys_cl.objectives.known import KnownPositives
-from recsys_cl.objectives.negatives import in_batch_log_q
-from recsys_cl.objectives.user_item import cross_user_loss, user_item_loss, within_user_loss
+from recsys_cl.losses.user_item import cross_user_loss, user_item_loss, within_user_loss
+from recsys_cl.negatives import in_batch_log_q
+from recsys_cl.negatives.exclusions import KnownPositives
+from recsys_cl.recommenders.base import TrainedRecommender
 from recsys_cl.recommenders.ratings import RatingBaseline
-from recsys_cl.recommenders.trained import TrainedRecommender
-from recsys_cl.recommenders.two_tower import TwoTowerModel
-from recsys_cl.training.distributed import gather_items
-from recsys_cl.training.user_item_examples import UserItemExamples
+from recsys_cl.recommenders.two_tower_network import TwoTowerNetwork
+from recsys_cl.training.examples import UserItemExamples
+from recsys_cl.training.large_batches import gather_items
 
 Objective = Literal["contrast", "rating", "mix", "alternate"]
 
 
-class UserItemModel(nn.Module):
+class UserItemNetwork(nn.Module):
     r"""Item vectors and one gain, trained by contrast, by ratings, or by both.
 
     .. math:: s_{ui} = \cos(u, v_i),\quad u = \frac{1}{n} \sum_k v_{i_k}, \qquad
@@ -73,7 +73,7 @@ class UserItemModel(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.towers = TwoTowerModel(
+        self.towers = TwoTowerNetwork(
             ItemTower(counts > 0, None, dim=dim, ids=True),
             MeanPooling(),
             log_q=in_batch_log_q(counts),
@@ -105,7 +105,7 @@ class UserItemModel(nn.Module):
         other_history: Tensor,
         turn: Tensor,
     ) -> dict[str, Tensor]:
-        """Loss of a collated batch (see :class:`~recsys_cl.training.user_item_examples.UserItemExamples`).
+        """Loss of a collated batch (see :class:`~recsys_cl.training.examples.UserItemExamples`).
 
         Every term is computed whatever its weight, so that all devices have gradients of the same parameters.
         """
@@ -260,8 +260,8 @@ class UserItem(TrainedRecommender):
         error, _, _ = root_mean_square(evaluate_ratings(self, split.validation))
         return {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10"), "negative rmse": -error}
 
-    def _build(self, counts: Tensor, known: KnownPositives | None = None) -> UserItemModel:
-        return UserItemModel(
+    def _build(self, counts: Tensor, known: KnownPositives | None = None) -> UserItemNetwork:
+        return UserItemNetwork(
             counts,
             known,
             objective=self.objective,
@@ -272,7 +272,7 @@ class UserItem(TrainedRecommender):
             dropout=self.dropout,
         )
 
-    def _restored(self) -> UserItemModel:
+    def _restored(self) -> UserItemNetwork:
         """The network; after :meth:`load`, rebuilt from the state."""
         if not hasattr(self, "network"):
             self.network = self._build(self.state["towers.items.warm"])  # log q comes with the state

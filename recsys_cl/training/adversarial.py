@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.errors import InputError
-from recsys_cl.objectives.adversarial import (
+from recsys_cl.losses import LearnedTemperature, nt_xent_loss
+from recsys_cl.losses.partition import scores
+from recsys_cl.losses.perturbations import (
     divergence,
     gradient_of,
     pgd,
@@ -19,8 +21,6 @@ from recsys_cl.objectives.adversarial import (
     steepest,
     virtual_direction,
 )
-from recsys_cl.objectives.contrastive import LearnedTemperature, nt_xent_loss
-from recsys_cl.objectives.contrastive.partition import scores
 
 Attack = Literal["none", "random", "fgm", "pgd", "vat", "simgcl"]
 

@@ -1,4 +1,4 @@
-"""Training examples of next-item models: what came before, and what came next.
+"""Training examples: next items, blocks of a catalogue, and events to contrast within and across users.
 
 See: chapter 5.
 """
@@ -15,12 +15,12 @@ from torch.utils.data import Dataset, Sampler
 
 from recsys_cl.data import PAD, Sequences
 from recsys_cl.errors import InputError
-from recsys_cl.objectives.negatives import NegativeSampler
+from recsys_cl.negatives import NegativeSampler
+from recsys_cl.positives import OtherItemOfUser, OtherUserOfItem
 from recsys_cl.randomness import counter_uniform
 
 Key = tuple[int, int]
 """Epoch and example: all that an example's randomness may depend on, beside the seed."""
-
 
 EVENTS, IDS = 0, 1  # what a random number is for, so that no two purposes share one
 
@@ -155,3 +155,143 @@ class HistoryPairs(NextItemExamples):
         """``history`` ``(B, L)`` item numbers or ``PAD``, ``target`` and ``user`` ``(B,)``."""
         batch = super().collate(keys)
         return {name: batch[name] for name in ("history", "target", "user")}
+
+
+ASKED, USERS = 48, 49  # what a random number is for, so that no two purposes share one
+
+
+class CatalogueBlocks(Dataset[Key]):
+    r"""Blocks of the warm items, each with the users who chose at least two of its items.
+
+    What costs in training a text encoder is the number of texts, not of events. A batch of pairs encodes two texts for
+    each event; a block of :math:`n` items encodes :math:`n` texts for all events on them, which for a popular
+    catalogue are many more. Of each user's events in the block a random half is asked for, given the other half.
+
+    The warm items are shuffled and cut into blocks, anew in every pass; what does not fill a block waits for another
+    pass. A block is a uniform sample of the catalogue, without regard to popularity, so that a softmax over it needs no
+    logQ correction.
+
+    Args:
+        train: Training sequences; row ``u`` is user ``u``.
+        n_items: Size of the catalogue.
+        block: Items in a block, at least 2.
+        users: At most this many users per block, drawn anew each time.
+        passes: Passes over the catalogue in an epoch.
+        seed: Seed of blocks, users and halves.
+
+    Raises:
+        InputError: If no user chose two different items.
+
+    See: chapter 6.
+    """
+
+    def __init__(
+        self, train: Sequences, n_items: int, *, block: int = 256, users: int = 1024, passes: int = 1, seed: int = 0
+    ) -> None:
+        self.chosen = train.matrix(n_items).tocsc().astype(bool)  # (U, N)
+        if self.chosen.sum(1).max() < 2:
+            raise InputError("no user has chosen two different items, so nothing can be asked of anybody; add data")
+        if block < 2:
+            raise InputError(f"block={block} leaves nothing to compare; give 2 or more items")
+        self.warm = np.flatnonzero(self.chosen.getnnz(axis=0))
+        self.block, self.users, self.passes, self.seed = min(block, len(self.warm)), users, passes, seed
+
+    def __len__(self) -> int:
+        return self.passes * (len(self.warm) // self.block)
+
+    def __getitem__(self, key: Key) -> Key:
+        """The key itself: the block is cut in :meth:`collate`."""
+        return key
+
+    def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
+        """The block of the first key: one is a batch.
+
+        Returns:
+            ``item`` ``(n,)`` the block's item numbers; ``given`` and ``asked``, ``(B, n)`` boolean, the two halves of
+            each user's events on them, neither of them empty.
+        """
+        epoch, number = keys[0]
+        in_pass, place = divmod(number, len(self) // self.passes)
+        order = np.random.default_rng([self.seed, epoch, in_pass]).permutation(self.warm)
+        item = np.sort(order[place * self.block : (place + 1) * self.block])  # (n,)
+        chosen = self.chosen[:, item].toarray()  # (U, n)
+        asked = chosen & (
+            counter_uniform(self.seed, ASKED, epoch, in_pass, np.arange(len(chosen))[:, None], item) < 0.5
+        )  # (U, n)
+        given = chosen & ~asked  # (U, n)
+        both = np.flatnonzero(asked.any(1) & given.any(1))
+        rank = counter_uniform(self.seed, USERS, epoch, number, both)
+        rows = np.sort(both[np.argsort(rank)[: self.users]])  # (B,)
+        batch = {"item": item, "given": given[rows], "asked": asked[rows]}
+        return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+TURN = 2  # what a random number is for; 0 and 1 are taken by the examples of next-item models
+
+
+class UserItemExamples(Dataset[Key]):
+    """Every training event with a past, paired with another item of its user and another user of its item.
+
+    A user is the history before the event, so that the shared item is in neither of the two histories that are
+    compared. Events whose item nobody else chose, or whose user chose nothing else, have no pair and are left out.
+
+    Args:
+        train: Training sequences; row ``u`` is user ``u``.
+        n_items: Size of the catalogue.
+        surprise: ``(events,)`` how far each rating in the log was from expected.
+        length: Longest history.
+        seed: Seed of the pairs and of the turns.
+
+    Raises:
+        InputError: If no event has both partners.
+
+    See: chapter 5.
+    """
+
+    def __init__(self, train: Sequences, n_items: int, *, surprise: np.ndarray, length: int, seed: int = 0) -> None:
+        later = replace(train, start=np.minimum(train.start + 1, train.stop))  # events that have a past
+        self.train, self.surprise, self.length, self.seed = train, surprise, length, seed
+        self.within = OtherItemOfUser(later, seed=seed)
+        self.across = OtherUserOfItem(later, n_items, seed=seed)
+        rows, positions = later.flat()
+        self.user = np.full(len(train.items), -1)  # (events,)
+        self.user[positions] = rows
+        self.event = positions[self.within.eligible(positions) & self.across.eligible(positions)]
+        if len(self.event) == 0:
+            raise InputError(
+                "no training event has both another item of its user and another user of its item; train on more data"
+            )
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def __getitem__(self, key: Key) -> Key:
+        """The key itself: a batch is cut out of the log at once, in :meth:`collate`."""
+        return key
+
+    def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
+        """Build a batch.
+
+        Returns:
+            ``user``, ``item`` and ``surprise`` of the events, an ``other_user`` of each item and an ``other_item`` of
+            each user, all ``(B,)``; ``history``, ``history_surprise`` and ``other_history``, ``(B, L)``, the items
+            ``PAD`` in empty places; and ``turn``, a scalar uniform in [0, 1) for objectives that take turns.
+        """
+        epoch, example = np.array(keys).T  # (B,) both
+        event = self.event[example]
+        other = self.across.sample(epoch, event)
+        batch = {
+            "user": self.user[event],
+            "item": self.train.items[event],
+            "surprise": self.surprise[event],
+            "other_user": self.user[other],
+            "other_item": self.train.items[self.within.sample(epoch, event)],
+            "history": self._before(event, self.train),
+            "history_surprise": self._before(event, replace(self.train, items=self.surprise)),
+            "other_history": self._before(other, self.train),
+            "turn": np.float32(counter_uniform(self.seed, TURN, epoch[0], example[0])),
+        }
+        return {name: torch.as_tensor(values) for name, values in batch.items()}
+
+    def _before(self, event: np.ndarray, column: Sequences) -> np.ndarray:
+        return replace(column[self.user[event]], stop=event).recent(self.length)  # (B, L)

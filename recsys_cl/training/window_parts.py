@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from recsys_cl.data import Sequences
+from recsys_cl.data.sequences import RowRandom
 from recsys_cl.encoders.context import event_features
-from recsys_cl.objectives.cloze import cloze
-from recsys_cl.objectives.known import KnownPositives
-from recsys_cl.objectives.negatives import NegativeSampler, UniformNegatives
-from recsys_cl.objectives.positives import OtherUserOfItem
-from recsys_cl.objectives.ragged import Chance
-from recsys_cl.objectives.view_pairs import View, two_views
+from recsys_cl.negatives import NegativeSampler, UniformNegatives
+from recsys_cl.negatives.exclusions import KnownPositives
+from recsys_cl.positives import OtherUserOfItem
+from recsys_cl.positives.view_pairs import View, two_views
 from recsys_cl.randomness import counter_uniform
+from recsys_cl.training.masking import cloze
 from recsys_cl.training.windows import Cut, ragged
 
 TRIES = 8
@@ -118,7 +118,7 @@ class HiddenEvents:
         """``lengths``, ``items`` with hidden ones, ``hidden`` their places, ``asked`` what was there."""
         lengths = cut.stop - cut.begin  # (W,)
         items = self.train.items[ragged(cut.begin, cut.stop)]  # (T,)
-        hidden = cloze(lengths, Chance(self.seed, cut.epoch, cut.window), share=self.share, last=self.last)  # (T,)
+        hidden = cloze(lengths, RowRandom(self.seed, cut.epoch, cut.window), share=self.share, last=self.last)  # (T,)
         return {
             "lengths": lengths,
             "items": np.where(hidden, self.n_items, items),
@@ -148,7 +148,7 @@ class TwoViews:
         first, second = two_views(
             self.train.items[ragged(cut.begin, cut.stop)],
             cut.stop - cut.begin,
-            Chance(self.seed, cut.epoch, cut.window),
+            RowRandom(self.seed, cut.epoch, cut.window),
             views=self.views,
             longest=self.length,
         )

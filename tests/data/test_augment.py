@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys_cl.data.augment import drop_fragments, replace_words
+from recsys_cl.data.text import drop_fragments, replace_words
 from recsys_cl.errors import InputError
 
 TEXT = "Heat (1995). Action, Crime, Thriller."

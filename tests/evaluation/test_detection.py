@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_cl.data import leave_last_n, synthetic
-from recsys_cl.data.shilling import inject
+from recsys_cl.data.perturb.shilling import inject
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import detection
 from recsys_cl.evaluation.detection import detect, exposure, precision_recall

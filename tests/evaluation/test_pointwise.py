@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation import pointwise
+from recsys_cl.evaluation import ratings
 
 check = settings(deadline=None, max_examples=40, derandomize=True)
 
@@ -24,41 +24,41 @@ def clicks(seed: int, n: int = 200) -> tuple[np.ndarray, np.ndarray]:
 def test_errors_of_ratings_agree_with_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     prediction, rating = rng.normal(3, 1, 50), rng.integers(1, 6, 50).astype(float)
-    assert pointwise.rmse(prediction, rating) == pytest.approx(metrics.root_mean_squared_error(rating, prediction))
-    assert pointwise.mae(prediction, rating) == pytest.approx(metrics.mean_absolute_error(rating, prediction))
+    assert ratings.rmse(prediction, rating) == pytest.approx(metrics.root_mean_squared_error(rating, prediction))
+    assert ratings.mae(prediction, rating) == pytest.approx(metrics.mean_absolute_error(rating, prediction))
 
 
 @given(st.integers(0, 1000))
 @check
 def test_metrics_of_clicks_agree_with_scikit_learn(seed):
     probability, click = clicks(seed)
-    assert pointwise.auc(probability, click) == pytest.approx(metrics.roc_auc_score(click, probability))
-    assert pointwise.accuracy(probability, click) == metrics.accuracy_score(click, probability >= 0.5)
+    assert ratings.auc(probability, click) == pytest.approx(metrics.roc_auc_score(click, probability))
+    assert ratings.accuracy(probability, click) == metrics.accuracy_score(click, probability >= 0.5)
     logit = np.random.default_rng(seed).normal(0, 3, len(click))
     expected = metrics.log_loss(click, 1 / (1 + np.exp(-logit)))
-    assert pointwise.log_loss(logit, click) == pytest.approx(expected)
+    assert ratings.log_loss(logit, click) == pytest.approx(expected)
 
 
 def test_the_threshold_of_accuracy_is_itself_a_click():
-    assert pointwise.accuracy(np.array([0.5, 0.49]), np.array([1, 0])) == 1
-    assert pointwise.accuracy(np.array([0.5, 0.8]), np.array([0, 1]), threshold=0.7) == 1
+    assert ratings.accuracy(np.array([0.5, 0.49]), np.array([1, 0])) == 1
+    assert ratings.accuracy(np.array([0.5, 0.8]), np.array([0, 1]), threshold=0.7) == 1
 
 
 def test_auc_is_a_share_of_pairs():
     probability, click = clicks(3, n=40)
     pairs = [(a > b) + (a == b) / 2 for a in probability[click == 1] for b in probability[click == 0]]
-    assert pointwise.auc(probability, click) == pytest.approx(np.mean(pairs))
+    assert ratings.auc(probability, click) == pytest.approx(np.mean(pairs))
 
 
 @pytest.mark.parametrize(("click", "expected"), [([1, 1], "2 clicks and 0 non-clicks"), ([0], "0 clicks and 1 non-")])
 def test_auc_of_one_kind_only_is_refused(click, expected):
     with pytest.raises(InputError, match=expected):
-        pointwise.auc(np.linspace(0, 1, len(click)), np.array(click))
+        ratings.auc(np.linspace(0, 1, len(click)), np.array(click))
 
 
 def test_log_loss_of_extreme_logits_is_finite_and_exact():
-    assert pointwise.log_loss(np.array([1e4, -1e4]), np.array([1, 0])) == 0
-    assert pointwise.log_loss(np.array([1e4, -1e4]), np.array([0, 1])) == 1e4
+    assert ratings.log_loss(np.array([1e4, -1e4]), np.array([1, 0])) == 0
+    assert ratings.log_loss(np.array([1e4, -1e4]), np.array([0, 1])) == 1e4
 
 
 @given(st.integers(0, 1000), st.sampled_from([1, 7, 10]))
@@ -71,7 +71,7 @@ def test_calibration_is_the_weighted_gap_of_the_bins(seed, bins):
         (place == one).mean() * abs(probability[place == one].mean() - click[place == one].mean())
         for one in np.unique(place)
     )
-    assert pointwise.calibration_error(probability, click, bins=bins) == pytest.approx(expected)
+    assert ratings.calibration_error(probability, click, bins=bins) == pytest.approx(expected)
 
 
 def test_a_calibrated_predictor_has_hardly_any_error_and_an_inverted_one_half():
@@ -79,5 +79,5 @@ def test_a_calibrated_predictor_has_hardly_any_error_and_an_inverted_one_half():
     rng = np.random.default_rng(0)
     probability = rng.random(20_000)
     click = rng.random(20_000) < probability
-    assert pointwise.calibration_error(probability, click) < 0.015
-    assert pointwise.calibration_error(1 - probability, click) == pytest.approx(0.5, abs=0.02)
+    assert ratings.calibration_error(probability, click) < 0.015
+    assert ratings.calibration_error(1 - probability, click) == pytest.approx(0.5, abs=0.02)

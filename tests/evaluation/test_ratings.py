@@ -10,8 +10,7 @@ from torch import Tensor
 from recsys_cl.data import Sequences, leave_last_n, synthetic
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import Evaluation
-from recsys_cl.evaluation.pointwise import rmse
-from recsys_cl.evaluation.ratings import SQUARED_ERROR, evaluate_ratings, root_mean_square
+from recsys_cl.evaluation.ratings import SQUARED_ERROR, evaluate_ratings, rmse, root_mean_square
 
 
 @dataclass

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recsys_cl.data import Sequences, Split, leave_last_n, synthetic
-from recsys_cl.data.corruption import add_random, drop_random
+from recsys_cl.data.perturb.corruption import add_random, drop_random
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import Evaluation, bootstrap_interval, evaluate
-from recsys_cl.evaluation.ranking import rank_of_targets
+from recsys_cl.evaluation.metrics import rank_of_targets
 from recsys_cl.evaluation.robustness import boundary_distance, retention, robustness_curve, robustness_index
 
 check = settings(deadline=None, max_examples=60, derandomize=True)

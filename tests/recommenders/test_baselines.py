@@ -17,16 +17,7 @@ from recsys_cl.data import (
 )
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate, pool
-from recsys_cl.recommenders import (
-    EASE,
-    IALS,
-    Chance,
-    ItemKNN,
-    Popularity,
-    baselines,
-    create,
-    load_recommender,
-)
+from recsys_cl.recommenders import EASE, IALS, ItemKNN, Popularity, Random, baselines, create, load_recommender
 
 NAMES = ["random", "popularity", "item-knn", "ease", "ease-recency", "ials"]
 NEWCOMERS = Sequences.from_lists([[3, 1, 4], [], [7], [5, 9, 2, 6]])
@@ -69,7 +60,7 @@ def test_popularity_is_the_weight_of_the_training_events(split):
 
 
 def test_chance_scores_everything_the_same(split):
-    assert Chance().fit(split).score(NEWCOMERS).unique().tolist() == [0]
+    assert Random().fit(split).score(NEWCOMERS).unique().tolist() == [0]
 
 
 @pytest.mark.parametrize("l2", [1.0, 50.0])

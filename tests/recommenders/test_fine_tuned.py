@@ -11,12 +11,12 @@ from torch.testing import assert_close
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from recsys_cl.data import Sequences, Split, cold_item_split, synthetic
-from recsys_cl.encoders import LanguageEncoder
-from recsys_cl.encoders.adapters import parameter_counts
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.recommenders import MODELS, create, load_recommender
 from recsys_cl.recommenders.fine_tuned import FineTuned
+from recsys_cl.text import LanguageEncoder
+from recsys_cl.text.adapters import parameter_counts
 
 METHODS = ["full", "lora", "adalora", "ia3", "prefix", "projection"]
 

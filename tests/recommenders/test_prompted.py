@@ -8,8 +8,6 @@ import torch
 from torch.testing import assert_close
 
 from recsys_cl.data import Queries, Sequences
-from recsys_cl.encoders.decoder import LanguageModel
-from recsys_cl.encoders.decoding import Generation
 from recsys_cl.errors import InputError
 from recsys_cl.recommenders.prompted import (
     LikelihoodRanker,
@@ -18,6 +16,8 @@ from recsys_cl.recommenders.prompted import (
     write_profiles,
     write_reasons,
 )
+from recsys_cl.text.decoder import LanguageModel
+from recsys_cl.text.decoding import Generation
 
 HISTORY = ["Emma", "Dune", "Ulysses"]
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys_cl.book.results import read_result
 from recsys_cl.data import leave_last_n, load_movielens
 from recsys_cl.evaluation import evaluate
 from recsys_cl.recommenders import create
-from recsys_cl.results import read_result
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"
 SEARCHES = {"search-attacks": "adversarial-training", "search-negatives": "adversarial-negatives"}

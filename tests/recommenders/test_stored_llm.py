@@ -6,10 +6,10 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from recsys_cl.book.results import read_result
 from recsys_cl.data import leave_one_out, load_movielens
-from recsys_cl.encoders.decoder import LanguageModel
 from recsys_cl.recommenders.prompted import LikelihoodRanker, ListRanker, sample_candidates
-from recsys_cl.results import read_result
+from recsys_cl.text.decoder import LanguageModel
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"
 

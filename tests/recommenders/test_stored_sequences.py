@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys_cl.book.results import read_result, search_table
 from recsys_cl.data import Interactions, load_movielens
 from recsys_cl.recommenders import create
-from recsys_cl.results import read_result, search_table
 from recsys_cl.workflow import evaluate_split, split_data
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"

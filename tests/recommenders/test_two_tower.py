@@ -8,10 +8,10 @@ import torch
 from torch.testing import assert_close
 
 from recsys_cl.data import Sequences, Split, cold_item_split, leave_one_out, synthetic
-from recsys_cl.encoders import LanguageEncoder
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
-from recsys_cl.recommenders import Chance, Popularity, TwoTower, load_recommender
+from recsys_cl.recommenders import Popularity, Random, TwoTower, load_recommender
+from recsys_cl.text import LanguageEncoder
 from recsys_cl.training import NextItemExamples
 
 QUICK = {"dim": 16, "length": 20, "epochs": 3, "batch_size": 128}
@@ -71,14 +71,14 @@ def test_ids_alone_know_nothing_about_cold_items(cold: Split) -> None:
     trained = TwoTower(model="", **QUICK).fit(cold)
     scores = trained.score(cold.test.history)[:, cold.test.candidates]
     assert (scores == scores[:, :1]).all(), "unseen items differ although they have neither text nor training events"
-    chance = evaluate(Chance().fit(cold), cold.test)
+    chance = evaluate(Random().fit(cold), cold.test)
     assert evaluate(trained, cold.test).mean() == pytest.approx(chance.mean(), abs=1e-12)
 
 
 def test_text_finds_cold_items_far_above_chance(cold: Split) -> None:
     for ids in (True, False):
         trained = TwoTower(ids=ids, **{**QUICK, "id_dropout": 0.5}).fit(cold)
-        assert evaluate(trained, cold.test).mean() > 1.6 * evaluate(Chance().fit(cold), cold.test).mean()
+        assert evaluate(trained, cold.test).mean() > 1.6 * evaluate(Random().fit(cold), cold.test).mean()
 
 
 def test_training_without_log_q_holds_popular_items_down(split: Split) -> None:

@@ -12,10 +12,10 @@ from recsys_cl.data import PAD, Queries, Sequences, Split, leave_one_out, synthe
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.evaluation.ratings import SQUARED_ERROR, evaluate_ratings
-from recsys_cl.objectives import KnownPositives
-from recsys_cl.recommenders import Chance, UserItem, create, load_recommender
+from recsys_cl.negatives import KnownPositives
+from recsys_cl.recommenders import Random, UserItem, create, load_recommender
 from recsys_cl.recommenders.ratings import RatingBaseline
-from recsys_cl.training.user_item_examples import UserItemExamples
+from recsys_cl.training.examples import UserItemExamples
 
 QUICK = {"dim": 16, "epochs": 2, "batch_size": 128}
 OBJECTIVES = pytest.mark.parametrize("objective", ["contrast", "rating", "mix", "alternate"])
@@ -110,7 +110,7 @@ class TestLoss:
 
 
 def test_contrast_ranks_above_chance(split: Split) -> None:
-    chance = evaluate(Chance().fit(split), split.test).mean()
+    chance = evaluate(Random().fit(split), split.test).mean()
     for alpha in (0.5, 1.0):
         trained = UserItem(**{**QUICK, "epochs": 6}, objective="contrast", alpha=alpha).fit(split)
         assert evaluate(trained, split.test).mean() > 1.5 * chance

@@ -11,7 +11,7 @@ from recsys_cl.data import Split, leave_last_n, synthetic
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.recommenders import EASE, Sequential, TwoTower, load_recommender
-from recsys_cl.recommenders.attacked import evaluate_shifted, random_shift, worst_shift
+from recsys_cl.recommenders.vector_attacks import evaluate_shifted, random_shift, worst_shift
 from recsys_cl.training.adversarial import AdversarialTraining, Adversary
 from recsys_cl.training.examples import NextItemExamples
 

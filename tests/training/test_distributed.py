@@ -20,8 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 from recsys_cl.data import Sequences, leave_one_out, synthetic
 from recsys_cl.encoders import AttentionPooling, ItemTower
 from recsys_cl.errors import InputError
-from recsys_cl.objectives import KnownPositives, in_batch_log_q, info_nce_loss, symmetric_info_nce_loss
-from recsys_cl.recommenders.two_tower import TwoTowerModel
+from recsys_cl.losses import info_nce_loss, symmetric_info_nce_loss
+from recsys_cl.negatives import KnownPositives, in_batch_log_q
+from recsys_cl.recommenders.two_tower_network import TwoTowerNetwork
 from recsys_cl.training import NextItemExamples, encode_in_chunks, gather_items
 from recsys_cl.training.windows import Windows
 
@@ -104,7 +105,7 @@ def recommender(wrap: Wrap, rows: slice) -> Tensor:
     torch.manual_seed(0)
     counts = torch.from_numpy(split.counts)
     model = wrap(
-        TwoTowerModel(
+        TwoTowerNetwork(
             ItemTower(counts > 0, None, dim=8, ids=True),
             AttentionPooling(8, length=10),
             log_q=in_batch_log_q(counts),

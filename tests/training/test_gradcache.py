@@ -9,7 +9,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.testing import assert_close
 
 from recsys_cl.errors import InputError
-from recsys_cl.objectives import info_nce_loss
+from recsys_cl.losses import info_nce_loss
 from recsys_cl.training import encode_in_chunks
 
 Encode = Callable[..., Tensor]

@@ -21,7 +21,7 @@ RUN = """
 import os, signal, sys
 import torch
 from recsys_cl import cli
-from recsys_cl.training.loop import EpochBar
+from recsys_cl.training.trainer import EpochBar
 
 torch.set_num_threads(1)
 killed_at = int(sys.argv.pop(1))

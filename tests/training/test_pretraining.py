@@ -9,10 +9,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from recsys_cl.errors import InputError
-from recsys_cl.objectives.language import IGNORED
-from recsys_cl.training.language_modelling import CausalLanguageModel, MaskedLanguageModel
-from recsys_cl.training.pretraining import CausalExamples, MaskedExamples, log_likelihood, pretrain
-from recsys_cl.training.trainer import TrainingConfig
+from recsys_cl.losses.language import IGNORED
+from recsys_cl.training.pretraining import (
+    CausalExamples,
+    CausalLanguageModel,
+    MaskedExamples,
+    MaskedLanguageModel,
+    log_likelihood,
+    pretrain,
+)
+from recsys_cl.training.run import TrainingConfig
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SUBJECTS, VERBS = ["cat", "dog", "king", "toy"], ["eats", "hunts", "rules", "moves"]  # each subject has its own verb

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from recsys_cl.data import Sequences
-from recsys_cl.objectives.known import KnownPositives
-from recsys_cl.objectives.negatives import UniformNegatives
-from recsys_cl.objectives.view_pairs import views_named
+from recsys_cl.negatives import UniformNegatives
+from recsys_cl.negatives.exclusions import KnownPositives
+from recsys_cl.positives.view_pairs import views_named
 from recsys_cl.training.window_parts import (
     EventContext,
     ForgottenIds,

@@ -1,0 +1,1 @@
+"""Code of the book: figures, tables of stored results, the claims ledger, toy experiments."""

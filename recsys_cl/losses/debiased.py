@@ -1,0 +1,138 @@
+"""Debiased and decoupled contrastive losses: InfoNCE corrected for false negatives, or without the positive below."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recsys_cl.errors import InputError
+from recsys_cl.losses.checks import Reduction, reduce, unit
+from recsys_cl.losses.info_nce import check_candidates, check_log_q
+from recsys_cl.losses.partition import (
+    Mask,
+    log_partition,
+    others,
+    paired_scores,
+)
+
+
+def decoupled_contrastive_loss(
+    query: Tensor,
+    item: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    mask: Mask | None = None,
+    log_q: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Decoupled contrastive loss: InfoNCE whose denominator leaves the positive out.
+
+    .. math:: L_b = -s_{bb} + \log \sum_{j \neq b,\, j \notin M_b} \exp(s_{bj} - \log q_j)
+
+    The gradient of InfoNCE has the factor :math:`1 - p_{bb}`: once the positive wins, the row stops teaching,
+    which small batches reach soon. Without the positive in the sum the factor is gone. The loss has no lower bound,
+    except on vectors of bounded length. (The paper has both views of the others in the sum; this is one direction.)
+
+    Args:
+        query: ``(batch, dim)`` anchors, compared as they come.
+        item: ``(n, dim)`` with ``n >= batch``: the positives in the queries' order, then extra negatives.
+        temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
+        mask: Like :func:`info_nce_loss`.
+        log_q: ``(n,)``, like :func:`info_nce_loss`; it corrects the negatives alone, the positive's has no gradient.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Returns:
+        The loss in nats; 0 for a query without any negative, which has nothing to be compared with.
+
+    Raises:
+        InputError: As :func:`info_nce_loss`.
+
+    References:
+        Yeh et al. (2022), https://arxiv.org/abs/2110.06848.
+
+    See: chapter 4.
+
+    >>> round(float(decoupled_contrastive_loss(torch.eye(3), torch.eye(3), temperature=1.0)), 4)  # log 2 - 1
+    -0.3069
+    """
+    query, item = check_candidates(query, item, temperature)
+    log_q = None if log_q is None else check_log_q("log_q", log_q, item)
+    positive = paired_scores(query, item[: len(query)], temperature)  # (B,)
+    log_z = log_partition(query, item, temperature, mask=others(mask, query, item), log_q=log_q)  # (B,)
+    return reduce(torch.where(log_z > _NONE_LEFT, log_z - positive, 0), reduction)
+
+
+def debiased_contrastive_loss(
+    query: Tensor,
+    item: Tensor,
+    *,
+    prior: float = 0.1,
+    hardness: float = 0.0,
+    temperature: float | Tensor = 0.5,
+    mask: Mask | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""InfoNCE corrected for false negatives, and optionally weighted towards hard ones.
+
+    .. math:: L_b = \log\bigl(1 + N g_b\, e^{-s_b^+}\bigr), \qquad
+        g_b = \max\Bigl\{\frac{1}{1 - \pi} \Bigl(\sum_j w_{bj} e^{s_{bj}} - \pi e^{s_b^+}\Bigr),\; e^{-1/\tau}\Bigr\},
+        \qquad w_{bj} = \frac{e^{\beta s_{bj}}}{\sum_k e^{\beta s_{bk}}}
+
+    Negatives drawn from everything are positives with probability :math:`\pi`. The difference estimates the mean
+    over true negatives; below :math:`e^{-1/\tau}`, the least a cosine can give, it is cut off. :math:`\beta = 0`
+    weighs all alike (Chuang), :math:`\beta > 0` draws towards what is similar (Robinson). The weights are
+    differentiated with the scores, so that negatives clearly less similar than the hardest are pulled. With both at
+    0 it is InfoNCE on normalised vectors.
+
+    Args:
+        query: ``(batch, dim)``, normalised here.
+        item: ``(n, dim)`` with ``n >= batch``, normalised here: the positives, then extra negatives.
+        prior: :math:`\pi` in [0, 1), the chance that a negative is false.
+        hardness: :math:`\beta \ge 0`.
+        temperature: :math:`\tau > 0`.
+        mask: Like :func:`info_nce_loss`.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Returns:
+        The loss in nats; 0 for a query without any negative.
+
+    Raises:
+        InputError: As :func:`info_nce_loss`, or if ``prior`` or ``hardness`` is out of range.
+
+    References:
+        Chuang et al. (2020), https://arxiv.org/abs/2007.00224;
+        Robinson et al. (2021), https://arxiv.org/abs/2010.04592.
+
+    See: chapter 4.
+
+    >>> round(float(debiased_contrastive_loss(torch.eye(2), torch.eye(2), prior=0.0, temperature=1.0)), 4)
+    0.3133
+    """
+    query, item = check_candidates(query, item, temperature)
+    if not 0 <= prior < 1:
+        raise InputError(f"prior is {prior}; give a probability in [0, 1)")
+    if not 0 <= hardness < float("inf"):
+        raise InputError(f"hardness is {hardness}; give a number of at least 0")
+    query, item = unit(query), unit(item)  # (B, d), (N, d)
+    mask = others(mask, query, item)
+    positive = paired_scores(query, item[: len(query)], temperature)  # (B,)
+    log_n = log_partition(torch.zeros_like(query), item.detach(), 1.0, mask=mask)  # (B,)
+    if hardness:
+        tilted = log_partition(query, item, temperature / (1 + hardness), mask=mask)  # (B,)
+        mean = tilted - log_partition(query, item, temperature / hardness, mask=mask)  # (B,)
+    else:
+        mean = log_partition(query, item, temperature, mask=mask) - log_n  # (B,)
+    floor = torch.full_like(mean, -1) / temperature  # (B,)
+    if prior:
+        false = positive + math.log(prior) - mean  # (B,), log of the share of the mean that is not negative
+        left = torch.log(-torch.expm1(false.masked_fill(false >= 0, -1)))  # (B,)
+        mean = torch.where(false < 0, mean + left - math.log1p(-prior), floor)  # (B,)
+    rows = F.softplus(log_n + torch.maximum(mean, floor) - positive)  # (B,)
+    return reduce(torch.where(log_n > _NONE_LEFT, rows, 0), reduction)
+
+
+_NONE_LEFT = torch.finfo(torch.float32).min / 2
+"""A log-partition below this has no term."""

@@ -1,0 +1,249 @@
+r"""InfoNCE and sampled softmax: a positive against everything else at once, with the correction for sampling.
+
+.. math:: L_b = \log Z_b - s_b^+
+
+The losses differ in who is in :math:`Z`, the partition function.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recsys_cl.errors import InputError
+from recsys_cl.losses.checks import Reduction, check_pairs, check_positive, comparable, own_negatives, reduce
+from recsys_cl.losses.partition import (
+    Mask,
+    negative_log_likelihood,
+    nothing,
+    paired_scores,
+    rows_of,
+    scores,
+    symmetric_negative_log_likelihoods,
+)
+
+
+def info_nce_loss(
+    query: Tensor,
+    item: Tensor,
+    *,
+    temperature: float | Tensor = 0.07,
+    mask: Mask | None = None,
+    log_q: Tensor | None = None,
+    negative: Tensor | None = None,
+    negative_mask: Tensor | None = None,
+    negative_log_q: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""InfoNCE: pick each query's own item out of all items of the batch.
+
+    .. math:: L_b = -\log \frac{\exp(s_{bb} - \log q_b)}{\sum_{j \notin M_b} \exp(s_{bj} - \log q_j)},
+        \qquad s_{bj} = u_b^\top v_j / \tau
+
+    Row ``b`` of the logits has its positive in column ``b``; the other columns, up to those masked, are its
+    negatives: ``n - 1`` of them. Vectors are compared as they come: normalise both for cosine similarity.
+
+    With negatives drawn in proportion to :math:`q` (in a batch of interactions: to popularity) the loss
+    without ``log_q`` learns :math:`s = \log p(j \mid b) - \log q_j + c`, a ranking in which what is popular
+    is held down; subtracting :math:`\log q_j` restores :math:`s = \log p(j \mid b) + c`. That needs every draw to
+    stay in the sum; masks make it an approximation, good while ``n`` times :math:`q_j` is well below 1.
+
+    Beyond a million logits the loss is computed in blocks of rows, exact, in memory that does not grow with the
+    square of the batch.
+
+    Args:
+        query: ``(batch, dim)`` anchors.
+        item: ``(n, dim)`` with ``n >= batch``: the positives in the queries' order, then extra negatives.
+        temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
+        mask: ``(batch, n)``, true where an item is *not* to count as a negative (a duplicate of the positive,
+            something the user is known to like, padding); the positive itself is never masked. For batches whose
+            mask should not exist as a whole, a function from a slice of rows to their ``(rows, n)``.
+        log_q: ``(n,)`` log of each item's chance of being drawn, up to a constant.
+        negative: ``(batch, dim)`` or ``(batch, k, dim)``: further negatives of each query's own.
+        negative_mask: ``(batch, k)``, true where one of them is not to count; so a query may have fewer than k.
+        negative_log_q: ``(batch, k)``, like ``log_q``.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, the latter giving ``(batch,)``.
+
+    Returns:
+        The loss in nats; 0 for a query without any negative.
+
+    Raises:
+        InputError: If shapes do not fit (of vectors, mask or log q), an anchor has no positive, the temperature is
+            not above 0, or a vector or log q is not finite.
+
+    References:
+        van den Oord, Li and Vinyals (2018), https://arxiv.org/abs/1807.03748;
+        Yi et al. (2019), https://doi.org/10.1145/3298689.3346996 (sampling bias, :math:`\log q`).
+
+    See: chapter 4; chapter 5 uses it.
+
+    >>> anchors = torch.eye(2)
+    >>> round(float(info_nce_loss(anchors, anchors, temperature=1.0)), 4)  # log(1 + exp(-1))
+    0.3133
+    """
+    query, item = check_candidates(query, item, temperature)
+    if negative is None and not (negative_mask is None and negative_log_q is None):
+        raise InputError("negative_mask and negative_log_q are about `negative`, which is missing; give it as well")
+    log_q = None if log_q is None else check_log_q("log_q", log_q, item)
+    own = torch.arange(len(query), device=query.device)  # (B,)
+    rows = negative_log_likelihood(query, item, own, temperature, mask=mask, log_q=log_q)  # (B,)
+    if negative is not None:
+        positive = paired_scores(query, item[: len(query)], temperature)  # (B,)
+        if log_q is not None:
+            positive = positive - log_q[: len(query)]  # (B,)
+        log_z = _own_log_partition(query, negative, temperature, negative_mask, negative_log_q)  # (B,)
+        rows = torch.logaddexp(rows, log_z - positive)  # (B,)
+    return reduce(rows, reduction)
+
+
+def symmetric_info_nce_loss(
+    query: Tensor,
+    item: Tensor,
+    *,
+    temperature: float | Tensor = 0.07,
+    mask: Mask | None = None,
+    log_q: Tensor | None = None,
+    query_log_q: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""InfoNCE in both directions: each query picks its item, each item its query (CLIP).
+
+    .. math:: L_b = -\tfrac12 \log \frac{e^{s_{bb} - \log q_b}}{\sum_j e^{s_{bj} - \log q_j}}
+        - \tfrac12 \log \frac{e^{s_{bb} - \log q'_b}}{\sum_i e^{s_{ib} - \log q'_i}}
+
+    Args:
+        query: ``(batch, dim)``.
+        item: ``(batch, dim)``, row by row the queries' positives.
+        temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
+        mask: ``(batch, batch)`` or a function of a slice of rows, true where neither is to count as the other's
+            negative.
+        log_q: ``(batch,)`` log of each item's chance of being drawn.
+        query_log_q: ``(batch,)`` log of each query's chance of being drawn.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Returns:
+        The loss in nats.
+
+    Raises:
+        InputError: If shapes do not fit (of vectors, mask or log q), the temperature is not above 0, or a vector or
+            log q is not finite.
+
+    References:
+        Radford et al. (2021), https://arxiv.org/abs/2103.00020.
+
+    See: chapter 4.
+
+    >>> round(float(symmetric_info_nce_loss(torch.eye(2), torch.eye(2), temperature=1.0)), 4)
+    0.3133
+    """
+    check_pairs(query, item)
+    query, item = check_candidates(query, item, temperature)
+    even = torch.zeros(len(item)).to(item)  # (B,)
+    log_q = even if log_q is None else check_log_q("log_q", log_q, item)  # (B,)
+    query_log_q = even if query_log_q is None else check_log_q("query_log_q", query_log_q, query)  # (B,)
+    by_query, by_item = symmetric_negative_log_likelihoods(
+        query, item, temperature, mask=mask, log_q=log_q, query_log_q=query_log_q
+    )  # (B,) both
+    return reduce((by_query + by_item) / 2, reduction)
+
+
+def sampled_softmax_loss(
+    query: Tensor,
+    item: Tensor,
+    negative: Tensor,
+    *,
+    log_q: Tensor,
+    negative_log_q: Tensor,
+    temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Sampled softmax: each query's item against k sampled ones, corrected for how they were sampled.
+
+    .. math:: L_b = -\log \frac{e^{s_b^+ - \log q_b}}{e^{s_b^+ - \log q_b} + \sum_k e^{s_{bk} - \log q_{bk}}}
+
+    It estimates cross-entropy over the whole catalogue; in-batch negatives with ``log_q`` are the same with the
+    other rows' items as the sample (:func:`info_nce_loss`). The samplers in
+    :mod:`recsys_cl.negatives` return the log-probabilities that this takes.
+
+    Args:
+        query: ``(batch, dim)``.
+        item: ``(batch, dim)`` the queries' positives.
+        negative: ``(k, dim)`` shared by the batch, or ``(batch, k, dim)``.
+        log_q: ``(batch,)`` log of the chance that the sampler draws the positive.
+        negative_log_q: ``(k,)`` or ``(batch, k)``, the same for the negatives.
+        temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
+        mask: ``(batch, k)``, true where a negative is not to count (it hit the positive, or something known).
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Returns:
+        The loss in nats; 0 for a query all of whose negatives are masked.
+
+    Raises:
+        InputError: If shapes do not fit (of vectors, mask or log q), the temperature is not above 0, or a vector or
+            log q is not finite.
+
+    References:
+        Bengio and Senécal (2008), https://doi.org/10.1109/TNN.2007.912312; Jean et al. (2015),
+        https://arxiv.org/abs/1412.2007.
+
+    See: chapter 4.
+
+    >>> u, v = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]])
+    >>> k = torch.tensor([[0.0, 1.0]])
+    >>> equal = torch.zeros(1)
+    >>> round(float(sampled_softmax_loss(u, v, k, log_q=equal, negative_log_q=equal)), 4)  # log(1 + exp(-1))
+    0.3133
+    """
+    query, item, negative = comparable(query=query, item=item, negative=negative)
+    check_pairs(query, item)
+    check_positive("temperature", temperature)
+    if negative.ndim == 2:
+        negative = negative.expand(len(query), *negative.shape)  # (B, K, d)
+        if negative_log_q.ndim == 1:
+            negative_log_q = negative_log_q.expand(len(query), -1)  # (B, K)
+    log_q = check_log_q("log_q", log_q, item)
+    positive = paired_scores(query, item, temperature) - log_q  # (B,)
+    return reduce(
+        F.softplus(_own_log_partition(query, negative, temperature, mask, negative_log_q) - positive), reduction
+    )
+
+
+def check_candidates(query: Tensor, item: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Demand vectors that fit, each anchor's positive in its row, and a temperature above 0."""
+    query, item = comparable(query=query, item=item)
+    check_positive("temperature", temperature)
+    if query.ndim != 2 or item.ndim != 2 or query.shape[1] != item.shape[1] or not 0 < len(query) <= len(item):
+        raise InputError(
+            f"query {tuple(query.shape)} and item {tuple(item.shape)} do not fit; "
+            "give (batch, dim) and (n, dim) with n >= batch: each anchor needs its positive, in its row"
+        )
+    return query, item
+
+
+def check_log_q(name: str, log_q: Tensor, vectors: Tensor) -> Tensor:
+    """Demand one finite log-probability per vector; it gets no gradient."""
+    shape = tuple(vectors.shape[:-1])
+    if tuple(log_q.shape) != shape:
+        raise InputError(f"{name} {tuple(log_q.shape)} does not fit; give one entry per vector, {shape}")
+    if not log_q.isfinite().all():
+        raise InputError(f"{name} has an entry that is not finite; give log-chances, and mask what cannot be drawn")
+    return log_q.detach().to(vectors)
+
+
+def _own_log_partition(
+    query: Tensor, negative: Tensor, temperature: float | Tensor, mask: Tensor | None, log_q: Tensor | None
+) -> Tensor:
+    r""":math:`\log Z` over each query's own negatives, ``(batch,)``."""
+    (negative,) = comparable(negative=negative)
+    negative = own_negatives(query, negative)  # (B, K, d)
+    shape = (len(query), negative.shape[1])
+    logits = scores(query, negative, temperature)  # (B, K)
+    if log_q is not None:
+        logits = logits - check_log_q("negative_log_q", log_q, negative)  # (B, K)
+    if mask is not None:
+        excluded = rows_of(mask, slice(0, len(query)), shape, query.device)  # (B, K)
+        logits = logits.masked_fill(excluded, nothing(logits.dtype))  # (B, K)
+    empty = logits.new_full((len(query), 1), nothing(logits.dtype))  # (B, 1)
+    return torch.cat([logits, empty], dim=1).logsumexp(1)  # (B,)

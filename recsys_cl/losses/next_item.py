@@ -1,0 +1,258 @@
+r"""Losses of next-item prediction: from the state after some events, which item of the catalogue comes next?
+
+The states of all events of a ragged batch stand in one ``(T, dim)``; those with nothing to predict are left out before.
+The losses differ in how many items the true one is compared with, and in whether items compete.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recsys_cl.errors import InputError
+from recsys_cl.losses.checks import Reduction, check_positive, comparable, reduce
+from recsys_cl.losses.partition import Mask, log_partition, negative_log_likelihood, paired_scores
+from recsys_cl.negatives import NegativeSample
+
+
+def next_item_loss(
+    hidden: Tensor,
+    items: Tensor,
+    target: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    mask: Mask | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Softmax over the whole catalogue: every other item is a negative.
+
+    .. math:: L_t = -\log \frac{\exp(s_{t y_t})}{\sum_{j \notin M_t} \exp(s_{tj})}, \qquad
+        s_{tj} = h_t^\top v_j / \tau
+
+    The gradient with respect to a score is :math:`p_{tj} - [j = y_t]`, so that at the optimum the scores are
+    :math:`\log p(j \mid t)` up to a constant of the row. Beyond a million scores the loss is computed in blocks,
+    exact, in memory that does not grow with events times items.
+
+    Args:
+        hidden: ``(T, dim)`` states, compared as they come.
+        items: ``(N, dim)`` vectors of the whole catalogue.
+        target: ``(T,)`` number of the item that came next.
+        temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
+        mask: :math:`M`, ``(T, N)`` or a function of a slice of rows, true where an item is not to count; the target
+            always counts.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, the latter giving ``(T,)``.
+
+    Returns:
+        The loss in nats.
+
+    Raises:
+        InputError: If shapes do not fit, a target is not in the catalogue, the temperature is not above 0, or a
+            vector is not finite.
+
+    References:
+        Hidasi et al. (2016), https://arxiv.org/abs/1511.06939; Klenitskiy and Vasilev (2023),
+        https://arxiv.org/abs/2309.07602, for what it does to SASRec.
+
+    See: chapter 7.
+
+    >>> even = next_item_loss(torch.zeros(3, 2), torch.ones(8, 2), torch.tensor([0, 5, 7]))  # no opinion
+    >>> round(float(even / math.log(8)), 4)
+    1.0
+    """
+    hidden, items = _check_states(hidden, items, target, temperature)
+    return reduce(negative_log_likelihood(hidden, items, target, temperature, mask=mask), reduction)
+
+
+def sampled_next_item_loss(
+    hidden: Tensor,
+    items: Tensor,
+    target: Tensor,
+    negative: NegativeSample,
+    *,
+    temperature: float | Tensor = 1.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Softmax over a catalogue of which only k items were drawn, the same for all events.
+
+    .. math:: L_t = -\log \frac{e^{s_{t y_t}}}{\hat Z_t}, \qquad
+        \hat Z_t = e^{s_{t y_t}} + \frac1k \sum_{c:\, j_c \neq y_t} \frac{e^{s_{t j_c}}}{q_{j_c}}
+
+    Each draw stands for the :math:`1 / (k q)` items that it was drawn from, so that
+    :math:`\mathbb E \hat Z_t = Z_t` whatever :math:`q` and :math:`k`. The target is known and not drawn: it counts
+    once, uncorrected, and a draw that hits it is masked. The loss, a logarithm, is a little low
+    (:math:`\mathbb E \log \hat Z \le \log Z`); loss and gradient become those of :func:`next_item_loss` as k grows.
+
+    Negatives that all events share cost one matrix product. For negatives of each event's own, and for the correction
+    that treats the positive as one draw among others, there is
+    :func:`~recsys_cl.losses.sampled_softmax_loss`.
+
+    Args:
+        hidden: ``(T, dim)`` states, compared as they come.
+        items: ``(N, dim)`` vectors of the whole catalogue.
+        target: ``(T,)`` number of the item that came next.
+        negative: What a sampler draws for one example: ``(k,)`` item numbers and their ``log_q``.
+        temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Returns:
+        The loss in nats; 0 where every draw hit the target.
+
+    Raises:
+        InputError: As :func:`next_item_loss`, or if the negatives are not ``(k,)``, or one has a ``log_q`` that is not
+            finite.
+
+    References:
+        Bengio and Senécal (2008), https://doi.org/10.1109/TNN.2007.912312; Khrylchenko et al. (2025),
+        https://arxiv.org/abs/2507.09331, on the positive's correction.
+
+    See: chapter 7.
+
+    >>> drawn = NegativeSample(torch.tensor([1, 2]), torch.full((2,), 0.25).log())  # 2 of the 3 others of 4 items
+    >>> loss = sampled_next_item_loss(torch.zeros(1, 2), torch.ones(4, 2), torch.tensor([0]), drawn)
+    >>> round(float(loss.exp()), 4)  # the target, and two draws that stand for two items each
+    5.0
+    """
+    hidden, items = _check_states(hidden, items, target, temperature)
+    _check_shared(negative, len(items))
+    log_weight = negative.log_q.to(hidden) + math.log(len(negative.items))  # (K,)
+    log_others = log_partition(
+        hidden,
+        items[negative.items],
+        temperature,
+        mask=lambda rows: target[rows, None] == negative.items,  # (R, K)
+        log_q=log_weight,
+    )  # (T,)
+    return reduce(F.softplus(log_others - paired_scores(hidden, items[target], temperature)), reduction)
+
+
+def binary_next_item_loss(positive: Tensor, negative: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    r"""Binary cross-entropy: is this the next item? Asked of the true one and of k that were drawn.
+
+    .. math:: L_t = -\log \sigma(s_t^+) - \sum_{c=1}^k \log \sigma(-s_{tc}^-)
+
+    k = 1 is SASRec's original loss. Let :math:`p_i` be the chance that item i comes next, and the negatives uniform
+    over the other N − 1. Item i is then asked for as a positive with chance :math:`p_i`, and as a negative
+    :math:`\alpha (1 - p_i)` times, :math:`\alpha = k / (N - 1)`. Setting the derivative of the mean loss,
+    :math:`-p_i (1 - \sigma_i) + \alpha (1 - p_i)\, \sigma_i`, to 0:
+
+    .. math:: \sigma(s_i) = \frac{p_i}{p_i + \alpha (1 - p_i)}
+
+    With few negatives in a large catalogue this is close to 1 for every item much likelier than :math:`\alpha` (at
+    :math:`\alpha = 10^{-3}`, 0.91 for an item of :math:`p_i = 1\,\%`): overconfidence. The order at the optimum is
+    right, :math:`s_i = \log \frac{p_i}{1 - p_i} - \log \alpha`.
+
+    Uniform negatives that are not the target: ``other = UniformNegatives(N - 1).sample(epoch, example, k).items``, then
+    ``other + (other >= target[:, None])``.
+
+    Args:
+        positive: ``(T,)`` scores of the items that came next.
+        negative: ``(T, k)`` scores of each event's negatives; their terms are summed.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Returns:
+        The loss in nats.
+
+    Raises:
+        InputError: If shapes do not fit or a score is not finite.
+
+    References:
+        Kang and McAuley (2018), https://arxiv.org/abs/1808.09781.
+
+    See: chapter 7.
+
+    >>> round(float(binary_next_item_loss(torch.zeros(5), torch.zeros(5, 3)) / math.log(2)), 4)  # 4 coins
+    4.0
+    """
+    return _weighed_binary_loss(positive, negative, 1.0, reduction)
+
+
+def gbce_loss(
+    positive: Tensor, negative: Tensor, *, n_items: int, calibration: float = 0.75, reduction: Reduction = "mean"
+) -> Tensor:
+    r"""Generalised binary cross-entropy: the positive's term is scaled down to undo the sampling (gSASRec).
+
+    .. math:: L_t = -\log \sigma(s_t^+)^\beta - \sum_{c=1}^k \log \sigma(-s_{tc}^-), \qquad
+        \beta = \alpha \Bigl(t \bigl(1 - \tfrac1\alpha\bigr) + \tfrac1\alpha\Bigr) = 1 - t (1 - \alpha), \qquad
+        \alpha = \frac{k}{N - 1}
+
+    With the positives weighed by :math:`\beta` the derivative in :func:`binary_next_item_loss` gives
+
+    .. math:: \sigma(s_i) = \frac{\beta p_i}{\beta p_i + \alpha (1 - p_i)}
+
+    At t = 1, :math:`\beta = \alpha` and the sigmoid is the probability: :math:`\sigma(s_i) = p_i`. At t = 0,
+    :math:`\beta = 1`: binary cross-entropy. (The paper divides by k + 1, a constant.)
+
+    Args:
+        positive: ``(T,)`` scores of the items that came next.
+        negative: ``(T, k)`` scores of each event's negatives, uniform over the other items.
+        n_items: N.
+        calibration: t in [0, 1].
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Returns:
+        The loss in nats.
+
+    Raises:
+        InputError: If shapes do not fit, a score is not finite, there are fewer than 2 items, or t is out of range.
+
+    References:
+        Petrov and Macdonald (2023), https://arxiv.org/abs/2308.07192.
+
+    See: chapter 7.
+
+    >>> one_of_four = gbce_loss(torch.zeros(1), torch.zeros(1, 1), n_items=5, calibration=1.0)  # beta = 1 / 4
+    >>> round(float(one_of_four / math.log(2)), 4)
+    1.25
+    """
+    if not 0 <= calibration <= 1:
+        raise InputError(f"calibration={calibration}; give 0 (binary cross-entropy) to 1 (sigmoids are probabilities)")
+    if n_items < 2:
+        raise InputError(f"n_items={n_items} leaves no negative; give the size of the catalogue")
+    sampled = negative.shape[-1] / (n_items - 1)
+    return _weighed_binary_loss(positive, negative, 1 - calibration * (1 - sampled), reduction)
+
+
+def _weighed_binary_loss(positive: Tensor, negative: Tensor, weight: float, reduction: Reduction) -> Tensor:
+    positive, negative = comparable(positive=positive, negative=negative)
+    if positive.ndim != 1 or negative.ndim != 2 or len(positive) != len(negative) or negative.numel() == 0:
+        raise InputError(
+            f"positive {tuple(positive.shape)} and negative {tuple(negative.shape)} do not fit; "
+            "give scores (T,) and (T, k), at least one of each"
+        )
+    return reduce(weight * F.softplus(-positive) + F.softplus(negative).sum(1), reduction)
+
+
+def _check_states(hidden: Tensor, items: Tensor, target: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    hidden, items = comparable(hidden=hidden, items=items)
+    check_positive("temperature", temperature)
+    fits = hidden.ndim == items.ndim == 2 and hidden.shape[1] == items.shape[1] and len(items) > 0
+    if not fits or len(hidden) == 0 or target.shape != hidden.shape[:1]:
+        raise InputError(
+            f"hidden {tuple(hidden.shape)}, items {tuple(items.shape)} and target {tuple(target.shape)} do not fit; "
+            "give (T, dim), (N, dim) and (T,), T at least 1: only events that have something to predict"
+        )
+    _check_numbers("target", target, len(items))
+    return hidden, items
+
+
+def _check_shared(negative: NegativeSample, n_items: int) -> None:
+    shape = tuple(negative.items.shape)
+    if len(shape) != 1 or shape[0] == 0 or tuple(negative.log_q.shape) != shape:
+        raise InputError(
+            f"negatives {shape} with log_q {tuple(negative.log_q.shape)} are not shared by the batch; "
+            "give (k,) both, or use sampled_softmax_loss for negatives of each event's own"
+        )
+    _check_numbers("negative", negative.items, n_items)
+    if not negative.log_q.isfinite().all():
+        raise InputError("a negative has a log_q that is not finite; give the log-chance that it was drawn with")
+
+
+def _check_numbers(name: str, numbers: Tensor, n_items: int) -> None:
+    if numbers.dtype != torch.int64:
+        raise InputError(f"{name} has dtype {numbers.dtype}; give item numbers as torch.int64")
+    low, high = (int(end) for end in torch.aminmax(numbers))
+    if low < 0 or high >= n_items:
+        raise InputError(f"{name} has items {low} to {high}; give 0 to N - 1 = {n_items - 1}, and leave padding out")

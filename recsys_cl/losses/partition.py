@@ -1,0 +1,305 @@
+"""Who does not count: masks as matrices, or as functions that give some rows of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recsys_cl.errors import InputError
+
+Mask = Tensor | Callable[[slice], Tensor]
+"""What does not count: bool ``(batch, n)``, or a function from a slice of rows to their bool rows, for batches
+whose mask should never exist as a whole."""
+
+
+def rows_of(mask: Mask, rows: slice, shape: tuple[int, int], device: torch.device) -> Tensor:
+    """The mask of some rows of logits that have this shape in all, checked.
+
+    Raises:
+        InputError: If a matrix does not fit all logits, or what a function gives not those of the rows; or not bool.
+    """
+    fits = (len(range(shape[0])[rows]), shape[1]) if callable(mask) else shape
+    given = mask(rows) if callable(mask) else mask  # (R, N) or (B, N)
+    if given.dtype != torch.bool or tuple(given.shape) != fits:
+        raise InputError(f"mask {tuple(given.shape)} of {given.dtype} does not fit; give bool, one per logit, {fits}")
+    return (given if callable(mask) else given[rows]).to(device)  # (R, N)
+
+
+def sparing(mask: Mask, target: Tensor, n: int) -> Callable[[slice], Tensor]:
+    """The same mask, except that every row's ``target`` of ``(batch,)`` counts."""
+
+    def rows(part: slice) -> Tensor:
+        own = target[part, None]  # (R, 1)
+        return rows_of(mask, part, (len(target), n), target.device).scatter(1, own, False)  # (R, N)
+
+    return rows
+
+
+def itself(n: int, device: torch.device) -> Callable[[slice], Tensor]:
+    """Nothing is its own negative: the diagonal, some rows at a time."""
+    numbers = torch.arange(n, device=device)  # (N,)
+    return lambda rows: numbers[rows, None] == numbers  # (R, N)
+
+
+def others(mask: Mask | None, query: Tensor, item: Tensor) -> Mask:
+    """The mask with every row's own positive masked as well."""
+    own = itself(len(item), item.device)
+    if mask is None:
+        return own
+    return lambda rows: own(rows) | rows_of(mask, rows, (len(query), len(item)), item.device)
+
+
+DENSE = 2**20
+"""Largest number of logits for which the dense form is used: up to there it is as fast, and simpler to follow."""
+
+BLOCK = 2**22
+"""Logits in a block: 16 MiB in single precision. Smaller blocks slow the matrix product down."""
+
+
+def nothing(dtype: torch.dtype) -> float:
+    """The logit of what does not count: finite, so that a row of nothing has no NaN in its gradient."""
+    return torch.finfo(dtype).min
+
+
+def scores(query: Tensor, item: Tensor, temperature: float | Tensor) -> Tensor:
+    """Dot products over the temperature; ``item`` is ``(n, dim)`` for all queries or ``(batch, n, dim)`` by query."""
+    scaled = query / temperature  # (B, d)
+    with torch.autocast(query.device.type, enabled=False):
+        return scaled @ item.T if item.ndim == 2 else (item @ scaled[:, :, None]).squeeze(2)  # (B, N)
+
+
+def paired_scores(query: Tensor, item: Tensor, temperature: float | Tensor) -> Tensor:
+    """Row by row dot products over the temperature, ``(batch,)``."""
+    return (query * item).sum(-1) / temperature  # (B,)
+
+
+def dense_logits(
+    query: Tensor, item: Tensor, temperature: float | Tensor, mask: Mask | None, log_q: Tensor | None
+) -> Tensor:
+    """The logits as one matrix, masked entries at :func:`nothing`."""
+    logits = scores(query, item, temperature)  # (B, N)
+    if log_q is not None:
+        logits = logits - log_q  # (B, N)
+    if mask is None:
+        return logits
+    excluded = rows_of(mask, slice(0, len(query)), (len(query), len(item)), query.device)  # (B, N)
+    return logits.masked_fill(excluded, nothing(logits.dtype))  # (B, N)
+
+
+def log_partition(
+    query: Tensor,
+    item: Tensor,
+    temperature: float | Tensor,
+    *,
+    mask: Mask | None = None,
+    log_q: Tensor | None = None,
+) -> Tensor:
+    r""":math:`\log Z` of each query, ``(batch,)``; dense up to ``DENSE`` logits, in blocks beyond.
+
+    Args:
+        query: ``(batch, dim)``.
+        item: ``(n, dim)``.
+        temperature: A number or a scalar tensor, which may be learned.
+        mask: True where an item does not count.
+        log_q: ``(n,)``, a constant.
+
+    Returns:
+        ``(batch,)``; the most negative number of the type (a little above, strictly) where nothing counts.
+    """
+    if len(query) * len(item) <= DENSE:
+        return dense_logits(query, item, temperature, mask, log_q).logsumexp(1)  # (B,)
+    return _RowLikelihood.apply(query, item, _scalar(temperature, query), mask, log_q, None)  # (B,)
+
+
+def negative_log_likelihood(
+    query: Tensor,
+    item: Tensor,
+    target: Tensor,
+    temperature: float | Tensor,
+    *,
+    mask: Mask | None = None,
+    log_q: Tensor | None = None,
+) -> Tensor:
+    r""":math:`-\log p_{b, t_b} = \log Z_b - s_{b, t_b}`: cross-entropy over similarities, ``(batch,)``.
+
+    Args:
+        query: ``(batch, dim)``.
+        item: ``(n, dim)``.
+        target: ``(batch,)`` column of each query's positive, which counts whatever the mask says.
+        temperature: A number or a scalar tensor, which may be learned.
+        mask: True where an item does not count.
+        log_q: ``(n,)``, a constant.
+    """
+    if mask is not None:
+        mask = sparing(mask, target, len(item))
+    if len(query) * len(item) <= DENSE:
+        return F.cross_entropy(dense_logits(query, item, temperature, mask, log_q), target, reduction="none")  # (B,)
+    return _RowLikelihood.apply(query, item, _scalar(temperature, query), mask, log_q, target)  # (B,)
+
+
+def symmetric_negative_log_likelihoods(
+    query: Tensor,
+    item: Tensor,
+    temperature: float | Tensor,
+    *,
+    mask: Mask | None = None,
+    log_q: Tensor,
+    query_log_q: Tensor,
+) -> tuple[Tensor, Tensor]:
+    r""":math:`-\log p_{bb}` along the rows and along the columns of one matrix, ``(batch,)`` both.
+
+    The rows are corrected by ``log_q`` ``(batch,)``, the columns by ``query_log_q`` ``(batch,)``; the diagonal counts
+    whatever the mask says.
+    """
+    own = torch.arange(len(query), device=query.device)  # (B,)
+    if mask is not None:
+        mask = sparing(mask, own, len(item))
+    if len(query) * len(item) <= DENSE:
+        logits = dense_logits(query, item, temperature, mask, None)  # (B, B)
+        by_row = F.cross_entropy(logits - log_q, own, reduction="none")  # (B,)
+        return by_row, F.cross_entropy(logits.T - query_log_q, own, reduction="none")  # (B,) both
+    return _BothLikelihoods.apply(query, item, _scalar(temperature, query), mask, log_q, query_log_q)  # (B,) both
+
+
+def _scalar(temperature: float | Tensor, like: Tensor) -> Tensor:
+    return torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
+
+
+def _refuse_second_derivative() -> None:
+    """Autograd differentiates what backward does; buffers that are written in place would be constants to it."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"in blocks, beyond {DENSE} logits, there is no second derivative; give a smaller batch")
+
+
+def _space(query: Tensor, item: Tensor) -> Tensor:
+    return query.new_empty(min(max(1, BLOCK // len(item)), len(query)), len(item))  # (R, N)
+
+
+def _logsumexp_(block: Tensor, dim: int) -> Tensor:
+    """Like ``block.logsumexp(dim)``, using the block up."""
+    top = block.amax(dim, keepdim=True)
+    return block.sub_(top).exp_().sum(dim).log_().add_(top.squeeze(dim))
+
+
+def _blocks(
+    query: Tensor, item: Tensor, temperature: Tensor, mask: Mask | None, log_q: Tensor | None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of rows with their logits, corrected and masked; each block overwrites the one before."""
+    height, space = max(1, BLOCK // len(item)), _space(query, item)  # (R, N)
+    for start in range(0, len(query), height):
+        rows = slice(start, min(start + height, len(query)))
+        block = space[: rows.stop - start]  # (R, N)
+        torch.mm(query[rows] / temperature, item.T, out=block)  # autocast leaves products with `out` alone
+        if log_q is not None:
+            block -= log_q  # (R, N)
+        if mask is not None:
+            block.masked_fill_(rows_of(mask, rows, (len(query), len(item)), query.device), nothing(block.dtype))
+        yield rows, block
+
+
+class _RowLikelihood(torch.autograd.Function):
+    r""":math:`\log Z` along the rows, less the logit of the row's target if there is one, in blocks.
+
+    The target is in here, and not subtracted outside, to spare copies of all vectors. Its part of the gradient is that
+    of :math:`p - [j = t_b]` in place of :math:`p`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        item: Tensor,
+        temperature: Tensor,
+        mask: Mask | None,
+        log_q: Tensor | None,
+        target: Tensor | None,
+    ) -> Tensor:
+        log_z, slope, value = query.new_empty(3, len(query))  # (B,) all
+        trains = any(ctx.needs_input_grad)
+        for_query = torch.empty_like(query) if trains else query  # (B, d)
+        for_item = torch.zeros_like(item) if trains else item  # (N, d)
+        for rows, block in _blocks(query, item, temperature, mask, log_q):
+            own = 0 if target is None else block.gather(1, target[rows, None])  # (R, 1)
+            top = block.amax(1, keepdim=True)  # (R, 1)
+            weights = block.sub_(top).exp_()  # (R, N), p but for the sum of its rows
+            total = weights.sum(1, keepdim=True)  # (R, 1)
+            log_z[rows] = (total.log() + top).squeeze(1)
+            value[rows] = (total.log() + (top - own)).squeeze(1)
+            if trains:
+                torch.mm(weights, item, out=for_query[rows]).div_(total)
+                for_item.addmm_(weights.T, query[rows] / total)
+                if target is not None:
+                    for_query[rows] -= item[target[rows]]
+                    for_item.index_add_(0, target[rows], query[rows], alpha=-1)
+                slope[rows] = (query[rows] * for_query[rows]).sum(1)
+        ctx.mask, ctx.log_q, ctx.target = mask, log_q, target
+        ctx.save_for_backward(query, item, temperature, log_z, slope, for_query, for_item)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        query, item, temperature, log_z, slope, for_query, for_item = ctx.saved_tensors
+        scale = weight / temperature  # (B,)
+        if bool((weight == weight[0]).all()):
+            item_gradient = for_item * scale[0]  # (N, d)
+        else:
+            item_gradient = torch.zeros_like(item)  # (N, d)
+            for rows, block in _blocks(query, item, temperature, ctx.mask, ctx.log_q):
+                p, weighed = block.sub_(log_z[rows, None]).exp_(), query[rows] * scale[rows, None]  # (R, N), (R, d)
+                item_gradient.addmm_(p.T, weighed)
+                if ctx.target is not None:
+                    item_gradient.index_add_(0, ctx.target[rows], weighed, alpha=-1)
+        return for_query * scale[:, None], item_gradient, -(scale * slope).sum() / temperature, None, None, None
+
+
+class _BothLikelihoods(torch.autograd.Function):
+    r""":math:`\log Z` less the diagonal, along rows and along columns, from one pass over the blocks.
+
+    A column is finished only with the last block, so that its logarithm is summed online, and the gradient has to
+    compute the blocks again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        item: Tensor,
+        temperature: Tensor,
+        mask: Mask | None,
+        log_q: Tensor,
+        query_log_q: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        by_row, own = query.new_empty(2, len(query))  # (B,) both
+        by_column = query.new_full((len(item),), -torch.inf)  # (B,)
+        space = _space(query, item)  # (R, B)
+        for rows, block in _blocks(query, item, temperature, mask, None):
+            own[rows] = block.diagonal(rows.start)
+            by_row[rows] = _logsumexp_(torch.sub(block, log_q, out=space[: len(block)]), 1)
+            by_column = torch.logaddexp(by_column, _logsumexp_(block.sub_(query_log_q[rows, None]), 0))  # (B,)
+        ctx.mask = mask
+        ctx.save_for_backward(query, item, temperature, log_q, query_log_q, by_row, by_column)
+        return by_row - (own - log_q), by_column - (own - query_log_q)
+
+    @staticmethod
+    def backward(ctx: Any, row_weight: Tensor, column_weight: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        query, item, temperature, log_q, query_log_q, by_row, by_column = ctx.saved_tensors
+        query_gradient = torch.empty_like(query)  # (B, d)
+        item_gradient = torch.zeros_like(item)  # (B, d)
+        slope = torch.zeros_like(temperature)  # ()
+        space = _space(query, item)  # (R, B)
+        for rows, block in _blocks(query, item, temperature, ctx.mask, None):
+            along_columns = torch.sub(block, by_column, out=space[: len(block)]).sub_(query_log_q[rows, None])
+            along_columns.exp_().mul_(column_weight)  # (R, B)
+            along_rows = block.sub_(by_row[rows, None]).sub_(log_q).exp_().mul_(row_weight[rows, None])  # (R, B)
+            weights = along_rows.add_(along_columns)  # (R, B)
+            weights.diagonal(rows.start).sub_(row_weight[rows] + column_weight[rows])
+            torch.mm(weights.div_(temperature), item, out=query_gradient[rows])
+            item_gradient.addmm_(weights.T, query[rows])
+            slope += (query[rows] * query_gradient[rows]).sum()
+        return query_gradient, item_gradient, -slope / temperature, None, None, None

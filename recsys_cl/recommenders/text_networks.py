@@ -1,0 +1,220 @@
+"""Networks that train a language model to recommend: whom they compare with whom, and by which loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys_cl.data import PAD
+from recsys_cl.losses import LearnedTemperature, info_nce_loss, multi_positive_loss, nt_xent_loss
+from recsys_cl.negatives.exclusions import KnownPositives
+from recsys_cl.text.adapters import orthogonality_penalty
+from recsys_cl.text.encoder import LanguageEncoder
+from recsys_cl.text.geometry import centre
+from recsys_cl.training.large_batches import gather_items
+
+Augmentation = Callable[[Sequence[str], int], list[str]]
+"""Texts and a number that says which variant of them: other texts of the same meaning."""
+
+ORTHOGONALITY = 0.1
+"""Weight of AdaLoRA's penalty, the least that its authors tried; whatever else learns has no such penalty."""
+
+
+def centred(vectors: Tensor, mean: Tensor | None = None) -> Tensor:
+    r"""Directions from the mean, :math:`(z - \bar z) / \lVert z - \bar z \rVert`: what a text says beyond the usual.
+
+    Args:
+        vectors: ``(n, dim)``.
+        mean: :math:`\bar z`, ``(dim,)``; by default that of ``vectors``.
+
+    Returns:
+        ``(n, dim)``, of length 1.
+
+    See: chapter 3.
+
+    >>> centred(torch.tensor([[3.0, 1.0], [1.0, 1.0]])).tolist()
+    [[1.0, 0.0], [-1.0, 0.0]]
+    """
+    return centre(vectors, vectors.mean(0) if mean is None else mean)  # (n, d)
+
+
+def beside(tuned: Tensor, original: Tensor, weight: float) -> Tensor:
+    r"""Two unit vectors of an item as one, :math:`(v,\, \sqrt{\rho}\, v^0) / \sqrt{1 + \rho}`.
+
+    Its dot products are means of cosines, :math:`(v_i^\top v_j + \rho\, v_i^{0\top} v_j^0) / (1 + \rho)`: a residual
+    path past the training, on which what the language model knew cannot be forgotten.
+
+    Args:
+        tuned: ``(n, dim)`` unit vectors.
+        original: ``(n, dim)`` unit vectors of the untouched model.
+        weight: :math:`\rho \geq 0`.
+
+    Returns:
+        ``(n, 2 dim)``, of length 1.
+
+    See: chapter 6.
+
+    >>> beside(torch.tensor([[1.0]]), torch.tensor([[-1.0]]), 3.0).tolist()
+    [[0.5, -0.8660253882408142]]
+    """
+    return torch.cat([tuned, weight**0.5 * original], dim=1) / (1 + weight) ** 0.5  # (n, 2d)
+
+
+class LanguageTower(nn.Module):
+    """A language model that learns, on the items' texts.
+
+    Args:
+        encoder: The encoder, with its adapter if it has one.
+        texts: Text of every item.
+        augment: Makes another text of the same meaning in training; by default texts stay as they are.
+    """
+
+    def __init__(self, encoder: LanguageEncoder, texts: Sequence[str], augment: Augmentation | None = None) -> None:
+        super().__init__()
+        self.encoder, self.texts, self.augment = encoder, texts, augment
+        self.language = encoder.model
+        self.steps: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, items: Tensor) -> Tensor:
+        """``(n, dim)`` for ``(n,)`` item numbers; each distinct text is encoded once."""
+        texts = [self.texts[item] for item in items.tolist()]
+        if self.training and self.augment is not None:
+            texts = self.augment(texts, int(self.steps))
+            self.steps += 1
+        return self.encoder.embed_unique(texts)  # (n, d)
+
+
+class ProjectedTower(nn.Module):
+    """A language model that stays as it is, under a linear projection that begins as the identity.
+
+    Args:
+        embeddings: ``(n_items, dim)``, computed once.
+    """
+
+    def __init__(self, embeddings: Tensor) -> None:
+        super().__init__()
+        self.embeddings: Tensor
+        self.register_buffer("embeddings", embeddings)
+        self.project = nn.Linear(embeddings.shape[1], embeddings.shape[1], bias=False)
+        nn.init.eye_(self.project.weight)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """``(n, dim)`` for ``(n,)`` item numbers."""
+        return self.project(self.embeddings[items])  # (n, d)
+
+
+class BlockNetwork(nn.Module):
+    r"""Contrast within a block of the catalogue: half of a user's events there against all items that are left.
+
+    .. math:: v_i = \frac{z_i - \bar z}{\lVert z_i - \bar z \rVert}, \qquad
+        u = \frac{\sum_{i \in G} v_i}{\lVert \sum_{i \in G} v_i \rVert}, \qquad
+        L_u = -\frac{1}{|A|} \sum_{a \in A} \log \frac{e^{u^\top v_a / \tau}}{\sum_{j \notin G} e^{u^\top v_j / \tau}}
+
+    with the events given :math:`G` and asked for :math:`A`, and :math:`\bar z` the mean over the block. A user is the
+    mean of items, in training as in use, so that texts of items are all that is encoded.
+
+    Args:
+        tower: Embeds items.
+        temperature: Where :math:`\tau` starts; it is learned.
+        original: ``(n_items, dim)`` embeddings of the untouched model, to stand :func:`beside` the tower's.
+        residual: Their weight.
+        views: Weight of SimCSE's loss: each item against itself under another dropout.
+
+    References:
+        Gao, Yao and Chen (2021), https://arxiv.org/abs/2104.08821 (SimCSE).
+
+    See: chapter 6.
+    """
+
+    def __init__(
+        self,
+        tower: LanguageTower | ProjectedTower,
+        *,
+        temperature: float,
+        original: Tensor | None = None,
+        residual: float = 0.0,
+        views: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.tower, self.residual, self.views = tower, residual, views
+        self.original: Tensor | None
+        self.register_buffer("original", original, persistent=False)
+        self.temperature = LearnedTemperature(temperature)
+
+    def forward(self, item: Tensor, given: Tensor, asked: Tensor) -> dict[str, Tensor]:
+        """Loss of a batch of :class:`~recsys_cl.training.examples.CatalogueBlocks`."""
+        embedding = self.tower(item)  # (n, d)
+        v = centred(embedding)  # (n, d)
+        if self.original is not None:
+            v = beside(v, centred(self.original[item]), self.residual)  # (n, 2d)
+        u = F.normalize(given.to(v.dtype) @ v, dim=1)  # (B, d)
+        loss = multi_positive_loss(u, v, asked, temperature=self.temperature(), mask=given)
+        if self.views:
+            loss = loss + self.views * nt_xent_loss(embedding, self.tower(item), temperature=0.05)
+        return {"loss": loss + ORTHOGONALITY * orthogonality_penalty(self.tower)}
+
+
+class PairNetwork(nn.Module):
+    r"""In-batch InfoNCE on pairs of texts: a history against the item that came next.
+
+    .. math:: u = f_\theta(\text{latest titles}), \qquad v = f_\theta(\text{text of the next item})
+
+    It is the recipe of sentence encoders (multiple negatives ranking), with logQ correction and without known
+    positives among the negatives.
+
+    Args:
+        tower: Embeds items.
+        titles: Title of every item.
+        temperature: Where :math:`\tau` starts; it is learned.
+        log_q: ``(n_items,)`` logQ correction.
+        known: What must not count as a negative.
+
+    References:
+        Henderson et al. (2017), https://arxiv.org/abs/1705.00652.
+
+    See: chapter 6.
+    """
+
+    def __init__(
+        self,
+        tower: LanguageTower,
+        titles: Sequence[str],
+        *,
+        temperature: float,
+        log_q: Tensor,
+        known: KnownPositives,
+    ) -> None:
+        super().__init__()
+        self.tower, self.titles, self.known = tower, titles, known
+        self.temperature = LearnedTemperature(temperature)
+        self.log_q: Tensor
+        self.register_buffer("log_q", log_q)
+
+    def embed_users(self, history: Tensor) -> Tensor:
+        """``(batch, dim)`` for the item numbers of histories, ``(batch, length)`` with ``PAD`` in empty places."""
+        return self.tower.encoder.embed_unique([latest_titles(row, self.titles) for row in history.tolist()])  # (B, d)
+
+    def forward(self, history: Tensor, target: Tensor, user: Tensor) -> dict[str, Tensor]:
+        """Loss of a batch of histories ``(B, L)`` and the items ``(B,)`` that their users chose next."""
+        targets = gather_items(target)  # (N,), own first
+        loss = info_nce_loss(
+            self.embed_users(history),
+            gather_items(self.tower(target).float()),
+            temperature=self.temperature(),
+            mask=lambda rows: self.known.mask(user[rows], targets),
+            log_q=self.log_q[targets],
+        )
+        return {"loss": loss + ORTHOGONALITY * orthogonality_penalty(self.tower)}
+
+
+def latest_titles(history: Sequence[int], titles: Sequence[str]) -> str:
+    """Titles of a history as one text, the latest first, so that a cut at the end costs the oldest.
+
+    >>> latest_titles([PAD, 1, 0], ["Heat", "Fargo"])
+    'Heat; Fargo'
+    """
+    return "; ".join(titles[item] for item in reversed(history) if item != PAD)

@@ -1,0 +1,173 @@
+"""Two-tower network: user and item towers, similarity, negatives, and the InfoNCE loss that trains them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys_cl.data import PAD
+from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling
+from recsys_cl.errors import InputError
+from recsys_cl.losses import LearnedTemperature, info_nce_loss, sampled_softmax_loss
+from recsys_cl.negatives import (
+    Candidates,
+    DrawnNegatives,
+    NegativeSample,
+)
+from recsys_cl.negatives.exclusions import KnownPositives
+from recsys_cl.training.large_batches import gather_items
+
+Similarity = Literal["cosine", "dot"]
+
+SamplerName = Literal["in-batch", "uniform", "popular", "hard", "perturbed", "generated", "policy"]
+
+
+class TwoTowerNetwork(nn.Module):
+    r"""Towers, temperature and loss.
+
+    .. math:: s_{ui} = \frac{u^\top v_i}{\tau},\qquad u, v_i\ \text{normalised for cosine}
+
+    Args:
+        items: Item tower.
+        user: User tower.
+        log_q: ``(n_items,)`` logQ correction, or ``None`` to go without.
+        similarity: ``"cosine"`` or ``"dot"``.
+        temperature: Where :math:`\tau` starts; it is learned.
+        dropout: Dropout on the history's item vectors.
+        known: What must not count as a negative; only training needs it.
+        negatives: Makes negatives of each user's own; without it the other targets of the batch are negatives.
+
+    See: chapter 5; chapter 10 for the negatives.
+    """
+
+    def __init__(
+        self,
+        items: ItemTower,
+        user: AttentionPooling | MeanPooling | BehaviourMLP,
+        *,
+        log_q: Tensor | None,
+        similarity: Similarity,
+        temperature: float,
+        dropout: float,
+        known: KnownPositives | None = None,
+        negatives: DrawnNegatives | None = None,
+    ) -> None:
+        super().__init__()
+        self.items, self.user = items, user
+        self.log_q: Tensor | None
+        self.register_buffer("log_q", log_q)
+        self.known, self.negatives = known, negatives
+        self.similarity = similarity
+        self.temperature = LearnedTemperature(temperature)
+        self.dropout = nn.Dropout(dropout)
+
+    def embed_items(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
+        """Item vectors ``(n, dim)``, normalised for cosine."""
+        return self._comparable(self.items(items, keep_id))  # (n, d)
+
+    def embed_users(self, history: Tensor, attributes: Tensor | None = None, keep_id: Tensor | None = None) -> Tensor:
+        """User vectors of histories ``(batch, length)`` with ``PAD`` in empty places: ``(batch, dim)``."""
+        mask = history != PAD  # (B, L)
+        if isinstance(self.user, BehaviourMLP):
+            return self._comparable(self.user(history.clamp(min=0), mask, attributes))  # (B, d)
+        items, rows = torch.unique(history.clamp(min=0), return_inverse=True)  # (n,), (B, L)
+        vectors = self.dropout(self.items(items, None if keep_id is None else keep_id[items]))  # (n, d)
+        return self._comparable(self.user(vectors, rows, mask))  # (B, d)
+
+    def embed_text(self, embedding: Tensor) -> Tensor:
+        """User vector of someone whose only event has this text embedding, ``(1, text_dim)`` to ``(1, dim)``."""
+        length = len(self.user.recency) if isinstance(self.user, AttentionPooling) else 1
+        latest = torch.arange(length)[None] == length - 1  # (1, L)
+        assert self.items.project is not None
+        vectors = self.items.project(embedding)  # (1, d)
+        return self._comparable(self.user(vectors, torch.zeros(1, length, dtype=torch.int64), latest))  # (1, d)
+
+    def forward(
+        self,
+        history: Tensor,
+        target: Tensor,
+        user: Tensor,
+        keep_id: Tensor,
+        attributes: Tensor | None = None,
+        negative: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """InfoNCE of a collated batch (see :class:`~recsys_cl.training.examples.NextItemExamples`).
+
+        The targets of all processes are the columns, or else negatives of each user's own are.
+
+        Raises:
+            InputError: If the model was built without known positives.
+        """
+        known = self.known
+        if known is None:
+            raise InputError("a two-tower model without known positives can only score; build it with known= to train")
+        users = self.embed_users(history, attributes, keep_id)  # (B, d)
+        if negative is not None:
+            return {"loss": self._against_own(users, target, user, keep_id, negative, known)}
+        items = self.embed_items(target, keep_id[target])  # (B, d)
+        targets = gather_items(target)  # (N,), own first
+        log_q = None if self.log_q is None else self.log_q[targets]  # (N,)
+        loss = info_nce_loss(
+            users,
+            gather_items(items.float()),
+            temperature=self.temperature(),
+            mask=lambda rows: known.mask(user[rows], targets),
+            log_q=log_q,
+        )
+        return {"loss": loss}
+
+    def _against_own(
+        self,
+        users: Tensor,
+        target: Tensor,
+        user: Tensor,
+        keep_id: Tensor,
+        negative: Tensor,
+        known: KnownPositives,
+    ) -> Tensor:
+        """Loss against negatives of each user's own, and what their makers lose."""
+        assert self.negatives is not None
+        everything = torch.arange(len(self.items.warm), device=target.device)  # (N,)
+        table = self.embed_items(everything, keep_id)  # (N, d)
+        log_q = table.new_zeros(len(table)) if self.log_q is None else self.log_q  # (N,)
+        given = Candidates(
+            users.float(),
+            table.float(),
+            target,
+            NegativeSample(negative, log_q[negative]),
+            known=lambda rows, items: known.mask(user[rows], items),
+            temperature=self.temperature().detach(),
+        )
+        negatives = self.negatives(given)
+        loss = sampled_softmax_loss(
+            given.query,
+            given.table[target],
+            negatives.vectors,
+            log_q=log_q[target],
+            negative_log_q=negatives.log_q,
+            temperature=self.temperature(),
+            mask=negatives.mask,
+        )
+        return loss + negatives.loss
+
+    def pairs(
+        self,
+        history: Tensor,
+        target: Tensor,
+        keep_id: Tensor,
+        attributes: Tensor | None = None,
+        **_: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors of a batch's users ``(batch, dim)`` and of its distinct targets ``(n, dim)``."""
+        items = target.unique()  # (n,)
+        return self.embed_users(history, attributes, keep_id), self.embed_items(items, keep_id[items])
+
+    def diagnostics(self) -> dict[str, float]:
+        """What the makers of negatives did since the last call."""
+        return {} if self.negatives is None else self.negatives.diagnostics(len(self.items.warm))
+
+    def _comparable(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors

@@ -1,0 +1,235 @@
+"""Loading and saving language models: from a name to a model, and what a saved encoder's folder holds.
+
+A name is that of an asset, a folder, a GGUF file or a model on the hub; safetensors only, no remote code. A saved
+encoder's folder holds, besides weights, the options that its vectors depend on. An adapter's folder holds the adapter
+alone, with the name of the model that it belongs to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import pooch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from recsys_cl import assets
+from recsys_cl.errors import InputError
+from recsys_cl.text.adapters import without_known_warnings
+from recsys_cl.text.gguf import safetensors_folder
+from recsys_cl.text.tokens import Pooling
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A model that has been found but not yet loaded.
+
+    Attributes:
+        name: What people call it: an asset's name, a folder's own name, or a hub name.
+        reference: What finds it again: an asset's name, an absolute path, or a hub name.
+        folder: Where its files lie; ``None`` for a hub name.
+        revision: Commit, tag or branch of a hub name.
+    """
+
+    name: str
+    reference: str
+    folder: Path | None = None
+    revision: str | None = None
+
+    def load(self, factory: Any, **options: Any) -> Any:
+        """What one of the ``Auto`` classes of transformers makes of it.
+
+        Args:
+            factory: ``AutoConfig``, ``AutoTokenizer``, ``AutoModel``, …
+            options: Passed on to ``factory.from_pretrained``.
+
+        Raises:
+            InputError: If that fails, in one line with the reason.
+        """
+        source = self.folder or self.reference
+        local = bool(self.folder) or assets.is_offline()
+        revision = {} if self.folder else {"revision": self.revision}
+        try:
+            return factory.from_pretrained(
+                source, local_files_only=local, trust_remote_code=False, **revision, **options
+            )
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+            raise _cannot_load(str(source), (str(error).strip() or type(error).__name__).splitlines()[0]) from error
+
+    def at_commit(self, commit: str | None) -> Pretrained:
+        """The same at one commit, which "main" or a tag stands for now, so that all files come from there."""
+        return self if self.folder or not commit else dataclasses.replace(self, revision=commit)
+
+    def identity(self) -> object:
+        """What differs whenever the model's content may differ, as far as JSON can say it."""
+        return file_digests(self.folder) if self.folder else [self.reference, self.revision]
+
+
+def find_pretrained(model: str | os.PathLike[str], revision: str | None = None) -> Pretrained:
+    """Find a model; an asset is fetched, a GGUF file converted once, the hub not asked yet.
+
+    Args:
+        model: An asset (``"minilm"``), a folder, a GGUF file, or a hub name such as ``"BAAI/bge-small-en-v1.5"``.
+        revision: Of a hub name: commit, tag or branch.
+
+    Raises:
+        InputError: If the model is none of these, or the folder holds no safetensors.
+        AssetError: If a named asset cannot be fetched.
+    """
+    name = str(model)
+    if name in _model_assets():
+        return Pretrained(name, name, safetensors_folder(assets.fetch(name)))
+    path = Path(name).expanduser().absolute()
+    if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
+        folder = safetensors_folder(path)
+        if not any(folder.glob("*.safetensors")):
+            raise _cannot_load(name, "there are no weights in it as safetensors; pickled ones are not read")
+        return Pretrained(path.name, str(path), folder)
+    if name in assets.ASSETS or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+        known = ", ".join(_model_assets())
+        raise InputError(f"unknown model {name!r}: give an asset ({known}), an existing folder, or a hub name")
+    return Pretrained(name, name, revision=revision)
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for; by default CUDA, then MPS, then the CPU.
+
+    Raises:
+        InputError: If there is no such kind of device.
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}: give 'cpu', 'cuda', 'cuda:0' or 'mps'") from error
+
+
+def _model_assets() -> list[str]:
+    return [asset.name for asset in assets.ASSETS.values() if asset.kind == "model"]
+
+
+def _cannot_load(model: str, reason: str) -> InputError:
+    return InputError(
+        f"cannot load model {model!r} ({reason[:200]}): give an asset ({', '.join(_model_assets())}), a folder with "
+        "config.json, tokenizer and safetensors, or a hub name such as 'BAAI/bge-small-en-v1.5'"
+    )
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that a model may be loaded from."""
+    files = (file for file in sorted(folder.iterdir()) if file.is_file() and file.name != assets.MANIFEST)
+    return {file.name: pooch.file_hash(str(file)) for file in files if file.suffix != ".bin"}
+
+
+OPTIONS = "encoder.json"
+
+ADAPTER = "adapter_config.json"
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an encoder reads a text and what it makes of the hidden states.
+
+    Attributes:
+        pooling: ``"mean"``, ``"cls"`` or ``"last"``.
+        normalize: Whether vectors have unit length.
+        max_length: Tokens after which a text is cut.
+    """
+
+    pooling: Pooling = "mean"
+    normalize: bool = True
+    max_length: int = 256
+
+    def save(self, folder: Path) -> None:
+        """Write them to a folder."""
+        (folder / OPTIONS).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+
+def saved_options(folder: Path | None) -> Options:
+    """The options in a folder; the defaults for one that somebody else made, or for none.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    if folder is None or not (folder / OPTIONS).is_file():
+        return Options()
+    try:
+        return Options(**json.loads((folder / OPTIONS).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"cannot read {folder / OPTIONS} ({error}): delete it and give the options again") from error
+
+
+@dataclass(frozen=True)
+class SavedAdapter:
+    """An adapter in a folder.
+
+    Attributes:
+        folder: Where it lies.
+        base: The model that it belongs to.
+        revision: Of that model.
+        virtual_tokens: How many places in the context a prefix takes.
+    """
+
+    folder: Path
+    base: str
+    revision: str | None
+    virtual_tokens: int
+
+    def load(self, module: nn.Module) -> peft.PeftModel:
+        """Add it to the model that it belongs to, ready to be trained further.
+
+        Raises:
+            InputError: If it does not fit.
+        """
+        try:
+            with without_known_warnings():
+                adapted = peft.PeftModel.from_pretrained(module, str(self.folder), is_trainable=not self.virtual_tokens)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise InputError(f"the adapter in {str(self.folder)!r} does not fit {self.base!r} ({reason})") from error
+        if self.virtual_tokens:  # peft loads a prefix for use alone
+            adapted.prompt_encoder.requires_grad_(True)
+        return adapted
+
+
+def saved_adapter(folder: Path | None) -> SavedAdapter | None:
+    """The adapter in a folder; None where there is none.
+
+    Raises:
+        InputError: If its description cannot be read, or its weights are missing.
+    """
+    if folder is None or not (folder / ADAPTER).is_file():
+        return None
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise InputError(f"the adapter in {str(folder)!r} has no {ADAPTER_WEIGHTS}; pickled weights are not read")
+    try:
+        known = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+        places = int(known.get("num_virtual_tokens") or 0)
+        return SavedAdapter(folder, str(known["base_model_name_or_path"]), known.get("revision"), places)
+    except (ValueError, KeyError) as error:
+        raise InputError(f"cannot read {folder / ADAPTER} ({error!r}): save the adapter again") from error
+
+
+def save_adapter(module: peft.PeftModel, folder: Path, *, base: str, revision: str | None) -> None:
+    """Write an adapter and the name of the model that it belongs to."""
+    config = module.active_peft_config
+    config.base_model_name_or_path, config.revision = base, revision
+    module.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def save_model(module: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model of transformers as a whole, with its tokenizer."""
+    (folder / ADAPTER).unlink(missing_ok=True)  # of an earlier save: it would be taken for this one's
+    module.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,60 @@
+"""Masked items: which events of a history are hidden, to be told from those before and after (BERT4Rec)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys_cl.data.sequences import RowRandom, check_rows, rows_and_places
+from recsys_cl.errors import InputError
+
+HIDDEN, LAST = 64, 65  # what a random number is for, so that no two purposes share one
+
+
+def cloze(lengths: np.ndarray, chance: RowRandom, *, share: float, last: float = 0.0) -> np.ndarray:
+    r"""Choose the events of a ragged batch that are hidden.
+
+    .. math:: L = -\frac{1}{|M|} \sum_{t \in M} \log p(x_t \mid x_{\setminus M}), \qquad
+        M = \{t : U_t < \rho\} \cup \{\arg\min_t U_t\}
+
+    Every event is hidden with chance :math:`\rho`, and the one with the least :math:`U` of its row in any case: a row
+    with nothing hidden would teach nothing. Of n events :math:`n \rho + (1 - \rho)^n` are hidden on average.
+
+    At use only the last place is asked for, with nothing after it, which random places seldom resemble. With chance
+    ``last`` a row hides its last event and no other, as BERT4Rec adds to its training.
+
+    Args:
+        lengths: ``(B,)`` number of events of each row.
+        chance: Of the rows: another epoch hides other events; neither the batch nor a resumption changes them.
+        share: :math:`\rho` in (0, 1]; the paper's best are from 0.2 for histories of hundreds of events to 0.6 for
+            short ones.
+        last: Chance that a row hides its last event alone.
+
+    Returns:
+        ``(T,)`` true where an event is hidden: at least one in every row that has events.
+
+    Raises:
+        InputError: If ``share`` or ``last`` is out of range, or lengths and examples do not fit.
+
+    References:
+        Sun et al. (2019), https://arxiv.org/abs/1904.06690.
+
+    See: chapter 7.
+
+    >>> lengths, chance = np.array([3, 1]), RowRandom(0, 0, np.array([0, 1]))
+    >>> cloze(lengths, chance, share=0.2, last=1.0).tolist()
+    [False, False, True, True]
+    >>> int(cloze(lengths, chance, share=1e-9).sum())  # the least of each row
+    2
+    """
+    check_rows(lengths, chance)
+    if not 0 < share <= 1:
+        raise InputError(f"share={share} of the events cannot be hidden; give a number above 0 and at most 1")
+    if not 0 <= last <= 1:
+        raise InputError(f"last={last} is not a chance; give 0 (never the last event alone) to 1 (always)")
+    row, place = rows_and_places(lengths)
+    drawn = chance.by_event(HIDDEN, lengths)  # (T,)
+    least = np.full(len(lengths), np.inf)  # (B,)
+    np.minimum.at(least, row, drawn)
+    hidden = (drawn < share) | (drawn == least[row])  # (T,)
+    only_last = chance.by_row(LAST) < last  # (B,)
+    return np.where(only_last[row], place == lengths[row] - 1, hidden)  # (T,)
