@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +58,34 @@ class ItemTower(nn.Module):
         self.project = None
         if text is not None:
             self.project = nn.Linear(text.shape[1], dim, bias=False)
-            with torch.no_grad():
-                self.project.weight.copy_(principal_directions(text, dim))
+            if text.any():
+                self._project_on(text)
+
+    @classmethod
+    def of_size(cls, n_items: int, text_dim: int, *, dim: int, ids: bool) -> Self:
+        """A tower that knows nothing yet, for weights that were saved or a catalogue that :meth:`read` brings.
+
+        Args:
+            n_items: Size of the catalogue.
+            text_dim: Width of the text embeddings, 0 for none.
+            dim: Dimension of the vectors.
+            ids: Whether there is an id embedding.
+        """
+        text = torch.zeros(n_items, text_dim) if text_dim else None  # (N, t)
+        return cls(torch.zeros(n_items), text, dim=dim, ids=ids)
+
+    def read(self, warm: Tensor, text: Tensor | None) -> None:
+        """Take in a catalogue: which items have events ``(n_items,)``, and the text embeddings ``(n_items, t)``."""
+        self.warm.copy_(warm)
+        if text is not None:
+            assert self.text is not None
+            self.text.copy_(text)
+            self._project_on(text)
+
+    @torch.no_grad()
+    def _project_on(self, text: Tensor) -> None:
+        assert self.project is not None
+        self.project.weight.copy_(principal_directions(text, self.dim))
 
     def of_text(self, items: Tensor) -> Tensor:
         """The text's part of the vectors of items ``(...)``: ``(..., dim)``."""

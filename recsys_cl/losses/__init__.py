@@ -6,6 +6,7 @@ See: chapter 4.
 """
 
 from recsys_cl.losses.checks import Reduction
+from recsys_cl.losses.contrastive import LOSSES, Loss, add_loss
 from recsys_cl.losses.debiased import debiased_contrastive_loss, decoupled_contrastive_loss
 from recsys_cl.losses.gan import discriminator_loss, generator_loss, gradient_penalty, saturating_generator_loss
 from recsys_cl.losses.info_nce import info_nce_loss, sampled_softmax_loss, symmetric_info_nce_loss
@@ -22,9 +23,12 @@ from recsys_cl.losses.uniformity import alignment, uniformity
 from recsys_cl.losses.user_item import cross_user_loss, user_item_loss, within_user_loss
 
 __all__ = [
+    "LOSSES",
     "LearnedTemperature",
+    "Loss",
     "Mask",
     "Reduction",
+    "add_loss",
     "alignment",
     "binary_next_item_loss",
     "bpr_loss",

@@ -1,4 +1,4 @@
-"""Logistic losses: binary cross-entropy, BPR and sigmoid loss, which decide pair by pair."""
+r"""Losses that decide pair by pair: is this one a positive, or better than that one?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_cl.errors import InputError
-from recsys_cl.losses.checks import Reduction, check_pairs, check_positive, check_triplets, comparable, reduce
+from recsys_cl.losses.checks import (
+    Reduction,
+    check_pairs,
+    check_positive,
+    check_triplets,
+    comparable,
+    mean_of_negatives,
+    reduce,
+    sum_of_negatives,
+)
 from recsys_cl.losses.partition import Mask, paired_scores, rows_of, scores
 
 
@@ -17,6 +26,7 @@ def logistic_loss(
     negative: Tensor,
     *,
     temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     r"""Logistic loss with negative sampling: each pair is classified by itself (SGNS).
@@ -32,6 +42,7 @@ def logistic_loss(
         positive: ``(batch, dim)``.
         negative: ``(batch, dim)`` or ``(batch, k, dim)``; an anchor's k terms are summed.
         temperature: :math:`\tau > 0`.
+        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -53,7 +64,7 @@ def logistic_loss(
     check_positive("temperature", temperature)
     pull = F.softplus(-paired_scores(anchor, positive, temperature))  # (B,)
     push = F.softplus(scores(anchor, negative, temperature))  # (B, K)
-    return reduce(pull + push.sum(1), reduction)
+    return reduce(pull + sum_of_negatives(push, mask), reduction)
 
 
 def bpr_loss(
@@ -62,6 +73,7 @@ def bpr_loss(
     negative: Tensor,
     *,
     temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     r"""Bayesian personalised ranking: the positive scores above the negative.
@@ -75,6 +87,7 @@ def bpr_loss(
         positive: ``(batch, dim)``.
         negative: ``(batch, dim)`` or ``(batch, k, dim)``; the loss of an anchor is the mean over its k.
         temperature: :math:`\tau > 0`; the paper has 1.
+        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -95,7 +108,7 @@ def bpr_loss(
     anchor, positive, negative = check_triplets(anchor, positive, negative)
     check_positive("temperature", temperature)
     gaps = scores(anchor, negative, temperature) - paired_scores(anchor, positive, temperature)[:, None]  # (B, K)
-    return reduce(F.softplus(gaps).mean(1), reduction)
+    return reduce(mean_of_negatives(F.softplus(gaps), mask), reduction)
 
 
 def sigmoid_loss(

@@ -33,8 +33,10 @@ from recsys_cl.negatives.samplers import (
     UniformNegatives,
     in_batch_log_q,
 )
+from recsys_cl.negatives.strategies import SAMPLERS, Sampler
 
 __all__ = [
+    "SAMPLERS",
     "Candidates",
     "DrawnNegatives",
     "GanNegatives",
@@ -49,6 +51,7 @@ __all__ = [
     "PerturbedNegatives",
     "PolicyNegatives",
     "PopularityNegatives",
+    "Sampler",
     "UniformNegatives",
     "hard_negatives",
     "in_batch_log_q",

@@ -6,12 +6,11 @@ See: chapter 2 (what is fitted and scored), chapter 5 (what is trained).
 from __future__ import annotations
 
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import pyarrow.parquet as pq
 from datasets import Dataset
@@ -23,57 +22,14 @@ from transformers import TrainerCallback
 from recsys_cl import __version__
 from recsys_cl.data import Sequences, Split
 from recsys_cl.errors import InputError
-from recsys_cl.training.adversarial import AdversarialTraining, Adversary, Attack
+from recsys_cl.registry import Registry
+from recsys_cl.settings import check_settings, described
+from recsys_cl.training.adversarial import AdversarialTraining, Attack
+from recsys_cl.training.examples import Examples
 from recsys_cl.training.run import Execution, TrainingConfig, TrainingReport, train
-from recsys_cl.training.trainer import Examples
 
-RANGES = {
-    **dict.fromkeys(
-        (
-            "neighbours",
-            "factors",
-            "iterations",
-            "dim",
-            "length",
-            "epochs",
-            "batch_size",
-            "patience",
-            "blocks",
-            "heads",
-            "negatives",
-            "validation_queries",
-        ),
-        (1, None),
-    ),
-    **dict.fromkeys(("dropout", "id_dropout", "event_dropout"), (0, 0.99)),
-    "hard_share": (0.001, 1),
-    "threshold": (0, 0.99),
-    "epsilon": (1e-6, None),
-    "decay": (0, 1),
-    "calibration": (0, 1),
-    "mask_share": (0.01, 1),
-    "mask_last": (0, 1),
-    "temperature": (1e-4, None),
-}
-"""Least and greatest value of hyperparameters; any other number is at least 0."""
-
-
-def _check(name: str, value: object, kind: object) -> None:
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise InputError(f"{name}={value!r} is unknown; valid names are {', '.join(get_args(kind))}")
-    elif kind in (bool, str):
-        if not isinstance(value, kind):
-            raise InputError(f"{name}={value!r} is not valid; give {'true or false' if kind is bool else 'a name'}")
-    elif kind in (int, float):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        low, high = RANGES.get(name, (0, None))
-        if not (whole or (kind is float and isinstance(value, float) and math.isfinite(value))):
-            raise InputError(f"{name}={value!r} is not valid; give a {'whole ' if kind is int else ''}number")
-        if value < low or (high is not None and value > high):  # type: ignore[operator]
-            raise InputError(
-                f"{name}={value!r} is out of range; give {low} or more" + (f", at most {high}" if high else "")
-            )
+MODELS: Registry[Callable[..., Recommender]] = Registry("model")
+"""Name to a class, or to a factory that takes hyperparameters as keywords; a saved model's folder names its class."""
 
 
 class Recommender(ABC):
@@ -84,7 +40,8 @@ class Recommender(ABC):
 
     Attributes:
         items: Catalogue that the scores refer to, ``item_id, title, text`` and attributes.
-        state: What was learned.
+        state: What was learned, apart from the weights of a network.
+        sizes: What the shapes of a network follow from beside the hyperparameters: numbers of items, of attributes.
     """
 
     reads_text: ClassVar[bool] = False
@@ -95,6 +52,7 @@ class Recommender(ABC):
 
     items: Dataset
     state: dict[str, Tensor]
+    sizes: dict[str, int]
 
     def __post_init__(self) -> None:
         """Check the hyperparameters.
@@ -102,9 +60,7 @@ class Recommender(ABC):
         Raises:
             InputError: Naming the hyperparameter, its value and what is valid.
         """
-        for name, kind in get_type_hints(type(self)).items():
-            if name in getattr(self, "__dataclass_fields__", {}):
-                _check(name, getattr(self, name), kind)
+        check_settings(self)
 
     @abstractmethod
     def fit(self, split: Split) -> Self:
@@ -127,10 +83,15 @@ class Recommender(ABC):
         assert is_dataclass(self)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"recommender": type(self).__name__, "version": __version__, "hyperparameters": asdict(self)}
+        config = {
+            "recommender": MODELS.name_of(type(self)),
+            "version": __version__,
+            "hyperparameters": described(self),
+            "sizes": getattr(self, "sizes", {}),
+        }
         (folder / "config.json").unlink(missing_ok=True)  # written last: a folder without it was not finished
         self.items.to_parquet(folder / "items.parquet")
-        save_file({name: tensor.contiguous() for name, tensor in self.state.items()}, folder / "state.safetensors")
+        save_file({name: tensor.contiguous() for name, tensor in self._tensors().items()}, folder / "state.safetensors")
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
@@ -142,20 +103,21 @@ class Recommender(ABC):
         """
         folder = Path(folder)
         config = read_config(folder)
-        if config["recommender"] != cls.__name__:
-            raise InputError(f"{str(folder)!r} holds a {config['recommender']}, not a {cls.__name__}")
+        if MODELS[config["recommender"]] is not cls:
+            raise InputError(f"{str(folder)!r} holds a {config['recommender']!r}, not a {cls.__name__}")
         known = {field.name for field in fields(cls)} if is_dataclass(cls) else set[str]()
         unknown = sorted(set(config["hyperparameters"]) - known)
         if unknown:
             raise InputError(f"{str(folder)!r} has the hyperparameter {unknown[0]!r}, unknown to version {__version__}")
         recommender = cls(**config["hyperparameters"])
+        recommender.sizes = config["sizes"]
         recommender._load_parts(folder)
         try:
             recommender.items = Dataset(pq.read_table(folder / "items.parquet"))
         except (OSError, ValueError) as error:
             raise InputError(f"{str(folder / 'items.parquet')!r} is damaged ({_line(error)}); train again") from error
         try:
-            recommender.state = load_file(folder / "state.safetensors")
+            recommender._restore(load_file(folder / "state.safetensors"))
             recommender.score(Sequences.from_lists([[0]]))
         except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise InputError(
@@ -163,31 +125,22 @@ class Recommender(ABC):
             ) from error
         return recommender
 
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that was learned, by name."""
+        return self.state
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what :meth:`_tensors` gave."""
+        self.state = tensors
+
     def _load_parts(self, folder: Path) -> None:  # noqa: B027 - most have none
         """Read what :meth:`save` of a subclass wrote beside the state."""
 
 
-def read_config(folder: Path) -> dict:
-    """The saved configuration of a recommender.
-
-    Raises:
-        InputError: If a file is missing or not readable.
-    """
-    for name in ("config.json", "items.parquet", "state.safetensors"):
-        if not (folder / name).is_file():
-            raise InputError(f"{str(folder)!r} holds no saved recommender ({name} is missing); write one with train")
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        return {"recommender": config["recommender"], "hyperparameters": dict(config["hyperparameters"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{str(folder / 'config.json')!r} is damaged ({_line(error)}); train again") from error
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-class TrainedRecommender(Recommender):
+class TrainedRecommender(Recommender, Generic[Network]):
     """Base class of recommenders that a trainer fits, with checkpoints, early stopping and resumption.
 
     A subclass is a dataclass that has the fields named here.
@@ -196,6 +149,7 @@ class TrainedRecommender(Recommender):
         execution: How the training is carried out; to be set before :meth:`fit`. No hyperparameter: it changes what a
             run costs, and little of what it ends with.
         report: What the training run did.
+        network: The network that scores.
     """
 
     trained: ClassVar[bool] = True
@@ -205,11 +159,10 @@ class TrainedRecommender(Recommender):
     learning_rate: float
     weight_decay: float
     seed: int
-    attack: Attack = "none"
-    epsilon: float = 0.5
-    attack_weight: float = 1.0
+    attack: Attack | None = None
     execution: Execution = Execution()
     report: TrainingReport
+    network: Network
 
     @abstractmethod
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
@@ -220,6 +173,23 @@ class TrainedRecommender(Recommender):
             folder: Where checkpoints, logs and ``run.json`` go; by default nowhere that stays.
             resume: Go on from the newest intact checkpoint in ``folder``.
         """
+
+    @abstractmethod
+    def _build(self) -> Network:
+        """A fresh network for these hyperparameters and ``sizes``, which knows no catalogue yet."""
+
+    def _tensors(self) -> dict[str, Tensor]:
+        weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        return {**self.state, **weights}
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        weights = {
+            name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")
+        }
+        self.state = {name: tensor for name, tensor in tensors.items() if not name.startswith("network.")}
+        self.network = self._build()
+        self.network.load_state_dict(weights)
+        self.network.eval()
 
     def _train(
         self,
@@ -241,8 +211,8 @@ class TrainedRecommender(Recommender):
         ``settings`` are further fields of :class:`~recsys_cl.training.run.TrainingConfig`.
         """
         assert is_dataclass(self)
-        if self.attack != "none":
-            network = AdversarialTraining(network, Adversary(self.attack, self.epsilon, self.attack_weight))
+        if self.attack is not None:
+            network = AdversarialTraining(network, self.attack)
         self.report = train(
             network,
             examples,
@@ -257,9 +227,33 @@ class TrainedRecommender(Recommender):
                 **asdict(self.execution),
                 **settings,
             ),
-            settings={**asdict(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
+            settings={**described(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
             folder=folder,
             resume=resume,
             callbacks=callbacks,
         )
         network.cpu().eval()
+
+
+def read_config(folder: Path) -> dict:
+    """The saved configuration of a recommender.
+
+    Raises:
+        InputError: If a file is missing or not readable.
+    """
+    for name in ("config.json", "items.parquet", "state.safetensors"):
+        if not (folder / name).is_file():
+            raise InputError(f"{str(folder)!r} holds no saved recommender ({name} is missing); write one with train")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return {
+            "recommender": config["recommender"],
+            "hyperparameters": dict(config["hyperparameters"]),
+            "sizes": dict(config["sizes"]),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{str(folder / 'config.json')!r} is damaged ({_line(error)}); train again") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ See: chapter 2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,6 +17,7 @@ from torch import Tensor
 from recsys_cl.data import Sequences, Split
 from recsys_cl.errors import InputError
 from recsys_cl.recommenders.base import Recommender
+from recsys_cl.settings import Range
 
 DENSE_ITEMS = 40_000
 
@@ -74,9 +75,9 @@ class ItemKNN(Recommender):
         Sarwar et al. (2001), https://doi.org/10.1145/371920.372071.
     """
 
-    neighbours: int = 400
+    neighbours: Annotated[int, Range(1)] = 400
     shrink: float = 50.0
-    decay: float = 1.0
+    decay: Annotated[float, Range(0, 1)] = 1.0
 
     def fit(self, split: Split) -> Self:
         """Count co-occurrences and keep the nearest items."""
@@ -119,7 +120,7 @@ class EASE(Recommender):
     """
 
     l2: float = 100.0
-    decay: float = 1.0
+    decay: Annotated[float, Range(0, 1)] = 1.0
 
     def fit(self, split: Split) -> Self:
         """Invert the regularised co-occurrence matrix."""
@@ -156,10 +157,10 @@ class IALS(Recommender):
         Hu, Koren and Volinsky (2008), https://doi.org/10.1109/ICDM.2008.22.
     """
 
-    factors: int = 32
+    factors: Annotated[int, Range(1)] = 32
     alpha: float = 1.0
     l2: float = 0.01
-    iterations: int = 15
+    iterations: Annotated[int, Range(1)] = 15
     seed: int = 0
 
     def fit(self, split: Split) -> Self:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 from torch import Tensor
 
 from recsys_cl.data import Sequences, Split, validated_on_warm_items
+from recsys_cl.objectives.prediction import SEQUENCE_LOSSES, SequenceLoss, Softmax
 from recsys_cl.recommenders.fine_tuned import FineTuned
 from recsys_cl.recommenders.sequential import Sequential
 
@@ -63,6 +64,7 @@ class ColdSequential(Sequential):
     """
 
     model: str = "minilm"
+    loss: Annotated[SequenceLoss, SEQUENCE_LOSSES] = field(default_factory=lambda: Softmax(exclude_known=True))
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
         """Tune the language model on ``split.train``, then train the sequence model; as ``Sequential`` does."""
@@ -77,7 +79,7 @@ class ColdSequential(Sequential):
     @torch.no_grad()
     def score(self, histories: Sequences) -> Tensor:
         """As ``Sequential`` for items seen in training; :func:`impute` for the others."""
-        scores, warm = super().score(histories), self._restored().items.warm.bool()
+        scores, warm = super().score(histories), self.network.items.warm.bool()
         if warm.all():
             return scores
         return impute(scores, self.content.score(histories).to(scores.device), warm)  # (B, N)
@@ -85,7 +87,7 @@ class ColdSequential(Sequential):
     @torch.no_grad()
     def score_text(self, text: str) -> Tensor:
         """As :meth:`score`, for a sentence."""
-        scores, warm = super().score_text(text), self._restored().items.warm.bool()
+        scores, warm = super().score_text(text), self.network.items.warm.bool()
         return scores if warm.all() else impute(scores, self.content.score_text(text).to(scores.device), warm)  # (1, N)
 
     def save(self, folder: str | Path) -> None:

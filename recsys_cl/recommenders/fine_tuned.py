@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, Self, cast, get_args
+from typing import Annotated, ClassVar, Literal, Self, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from recsys_cl.data import Sequences, Split
 from recsys_cl.data.text import drop_fragments, replace_words
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
+from recsys_cl.losses.contrastive import LOSSES, Loss
 from recsys_cl.negatives import in_batch_log_q
 from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.recommenders.base import TrainedRecommender
@@ -30,6 +31,7 @@ from recsys_cl.recommenders.text_networks import (
     beside,
     latest_titles,
 )
+from recsys_cl.settings import Range
 from recsys_cl.text.adapters import Adapter, AdapterKind, RankAllocation, parameter_counts
 from recsys_cl.text.catalogue import nearest_words
 from recsys_cl.text.encoder import LanguageEncoder
@@ -44,7 +46,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass
-class FineTuned(TrainedRecommender):
+class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
     """A language model trained by contrast on what people chose, for items that nobody has chosen yet.
 
     Validation queries are too few to choose among epochs (the verdict of one draw of validation items does not carry
@@ -61,6 +63,8 @@ class FineTuned(TrainedRecommender):
         length: Titles in the text of a user.
         block: Items in a step, where users are means of items.
         batch_size: Pairs in a step, where users are texts.
+        loss: Where users are texts, a contrastive loss with an in-batch form, by default ``"info-nce"``; where they are
+            means of items, the multi-positive loss over a block, which takes no other.
         temperature: Where the temperature starts; it is learned.
         augment: Other words for the same text: ``"none"``, ``"fragments"``, ``"synonyms"``.
         residual: Weight of the untouched model's embeddings beside the trained ones, where users are means of items.
@@ -82,26 +86,49 @@ class FineTuned(TrainedRecommender):
 
     model: str = "minilm"
     method: Method = "lora"
-    rank: int = 8
+    rank: Annotated[int, Range(1)] = 8
     user: User = "items"
     pooling: Pooling = "mean"
-    max_length: int = 32
-    length: int = 4
-    block: int = 256
-    batch_size: int = 64
-    temperature: float = 0.15
+    max_length: Annotated[int, Range(1)] = 32
+    length: Annotated[int, Range(1)] = 4
+    block: Annotated[int, Range(2)] = 256
+    batch_size: Annotated[int, Range(1)] = 64
+    loss: Annotated[Loss | None, LOSSES] = None
+    temperature: Annotated[float, Range(0.01)] = 0.15
     augment: AugmentName = "none"
     residual: float = 0.5
     views: float = 0.0
-    dropout: float = 0.1
+    dropout: Annotated[float, Range(0, 0.99)] = 0.1
     precision: Precision = "auto"
-    epochs: int = 2
-    passes: int = 3
+    epochs: Annotated[int, Range(1)] = 2
+    passes: Annotated[int, Range(1)] = 3
     pairs: int = 0
     learning_rate: float = 1e-3
     warmup: int = 10
     weight_decay: float = 0.01
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters, and that the loss can be computed on what is encoded.
+
+        Raises:
+            InputError: Naming the hyperparameter, its value and what is valid.
+        """
+        super().__post_init__()
+        if self.user == "items":
+            if self.loss is not None and self.loss.name != "multi-positive":
+                raise InputError(
+                    f"the loss {self.loss} compares pairs, and users as means of items have many positives; use "
+                    "user=text, or leave the loss out"
+                )
+            return
+        self.loss = LOSSES["info-nce"]() if self.loss is None else self.loss
+        if "in-batch" not in self.loss.forms:
+            others = ", ".join(name for name in LOSSES if "in-batch" in LOSSES[name]().forms)
+            raise InputError(
+                f"the loss {self.loss} needs sampled negatives, and text fine-tuning encodes only a batch; "
+                f"use one of {others}"
+            )
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
         """Train on ``split.train``; the validation metric is reported, and decides nothing.
@@ -120,7 +147,7 @@ class FineTuned(TrainedRecommender):
         self.items, self.state = split.data.items, {}
         examples = self._examples(split)
         self.encoder = self._open(steps=self.epochs * math.ceil(len(examples) / self._step))
-        network = self._network(split)
+        self.network = network = self._network(split)
         self.parameters = parameter_counts(network)
 
         def validate() -> dict[str, float]:
@@ -171,6 +198,15 @@ class FineTuned(TrainedRecommender):
         super().save(folder)
         self.encoder.save(Path(folder) / "encoder")
 
+    def _build(self) -> BlockNetwork | PairNetwork:
+        raise InputError("a fine-tuned language model that was loaded can only score; fit it anew to train further")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.state  # the language model has a folder of its own
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        self.state = tensors
+
     def _load_parts(self, folder: Path) -> None:
         """Read the language model."""
         self.encoder = LanguageEncoder(folder / "encoder")
@@ -216,6 +252,7 @@ class FineTuned(TrainedRecommender):
         return PairNetwork(
             tower,
             split.data.titles,
+            loss=self.loss or LOSSES["info-nce"](),
             temperature=self.temperature,
             log_q=in_batch_log_q(torch.from_numpy(split.counts)),
             known=KnownPositives(split.train, split.n_items),

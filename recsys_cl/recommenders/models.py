@@ -5,16 +5,14 @@ See: chapter 3 makes recommenders by name; chapter 11 compares them all.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from inspect import isabstract
 from pathlib import Path
 from typing import Any
 
 from recsys_cl.errors import InputError
-from recsys_cl.recommenders.base import Recommender, TrainedRecommender, read_config
+from recsys_cl.recommenders.base import MODELS, Recommender, read_config
 from recsys_cl.recommenders.baselines import EASE, IALS, ItemKNN, Popularity, Random
 from recsys_cl.recommenders.cold_sequential import ColdSequential
 from recsys_cl.recommenders.content import LanguageContent, TextRidge, TfidfContent
@@ -22,8 +20,10 @@ from recsys_cl.recommenders.fine_tuned import FineTuned
 from recsys_cl.recommenders.sequential import Sequential
 from recsys_cl.recommenders.two_tower import TwoTower
 from recsys_cl.recommenders.user_item import UserItem
+from recsys_cl.registry import unknown
+from recsys_cl.settings import described, nested
 
-MODELS: Mapping[str, Callable[..., Recommender]] = {
+_NAMED: Mapping[str, Callable[..., Recommender]] = {
     "random": Random,
     "popularity": Popularity,
     "item-knn": ItemKNN,
@@ -47,31 +47,28 @@ MODELS: Mapping[str, Callable[..., Recommender]] = {
         event_dropout=0.5,
         learning_rate=5e-5,
     ),
-    "two-tower-adversarial": partial(TwoTower, attack="fgm", epsilon=0.05, learning_rate=2e-3),
+    "two-tower-adversarial": partial(TwoTower, attack={"name": "fgm", "epsilon": 0.05}, learning_rate=2e-3),
     "two-tower-gan": partial(
         TwoTower,
-        sampler="generated",
-        hard_share=0.25,
-        epsilon=0.05,
-        hardness=1.0,
-        threshold=0.52,
+        sampler={"name": "generated", "share": 0.25, "epsilon": 0.05, "hardness": 1.0, "threshold": 0.52},
         temperature=0.05,
         learning_rate=2e-3,
     ),
     "user-item": UserItem,
     "sasrec": Sequential,
     "sasrec-text": partial(Sequential, ids=False, model="minilm"),
-    "sasrec-hybrid": partial(Sequential, model="minilm", spare_known=True),
-    "sasrec-cold": partial(ColdSequential, spare_known=True),
-    "bert4rec": partial(Sequential, encoder="bidirectional", epochs=80, patience=8),
+    "sasrec-hybrid": partial(Sequential, model="minilm", loss={"name": "softmax", "exclude_known": True}),
+    "sasrec-cold": ColdSequential,
+    "bert4rec": partial(Sequential, encoder="bidirectional", loss="cloze", epochs=80, patience=8),
     "gru4rec": partial(Sequential, encoder="gru"),
-    "cl4srec": partial(Sequential, views="crop+mask+reorder"),
-    "duorec": partial(Sequential, views="same-target"),
-    "coserec": partial(Sequential, views="crop+mask+reorder+substitute+insert"),
+    "cl4srec": partial(Sequential, auxiliary="views"),
+    "duorec": partial(Sequential, auxiliary="same-target"),
+    "coserec": partial(Sequential, auxiliary=[{"name": "views", "of": "crop+mask+reorder+substitute+insert"}]),
     "minilm-tuned": FineTuned,
     "minilm-projection": partial(FineTuned, method="projection", residual=0.0, learning_rate=3e-4, passes=6),
 }
-"""Name to a factory that takes hyperparameters as keywords."""
+for _name, _factory in _NAMED.items():
+    MODELS.add(_name, _factory)
 
 
 def create(name: str, **hyperparameters: object) -> Recommender:
@@ -91,14 +88,23 @@ def create(name: str, **hyperparameters: object) -> Recommender:
     for field in filter(None, fields.split(",")):
         key, _, value = field.partition("=")
         hyperparameters.setdefault(key, parse_value(value))
-    if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f", did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"unknown model {name!r}{hint} (valid names are {', '.join(MODELS)})")
+    factory = MODELS[name]
+    owners = {one.partition(".")[0] for one in hyperparameters if "." in one} - hyperparameters.keys()
+    given = {owner: _default(factory, owner) for owner in owners}
     try:
-        return MODELS[name](**hyperparameters)
+        return factory(**nested({**given, **hyperparameters}))
     except TypeError as error:
         raise InputError(f"model {name!r}: {error}") from error
+
+
+def _default(factory: Callable[..., Recommender], component: str) -> Any:
+    """What a model has for a component where nothing else is given."""
+    if isinstance(factory, partial) and component in factory.keywords:
+        return factory.keywords[component]
+    plain = described(factory())
+    if component not in plain:
+        raise InputError(unknown("component", component, [one for one in plain if isinstance(plain[one], dict | list)]))
+    return plain[component]
 
 
 def parse_value(text: str) -> Any:
@@ -126,9 +132,7 @@ def load_recommender(folder: str | Path) -> Recommender:
     ...     load_recommender(folder)
     EASE(l2=300.0, decay=1.0)
     """
-    name = read_config(Path(folder))["recommender"]
-    bases = (Recommender, TrainedRecommender, Sequential)
-    classes = {cls.__name__: cls for base in bases for cls in base.__subclasses__() if not isabstract(cls)}
-    if name not in classes:
-        raise InputError(f"{str(folder)!r} holds a {name!r}, unknown to this version ({', '.join(classes)} are known)")
-    return classes[name].load(folder)
+    kind = MODELS[read_config(Path(folder))["recommender"]]
+    if not (isinstance(kind, type) and issubclass(kind, Recommender)):
+        raise InputError(f"{str(folder)!r} names settings of a model, not a class; train again")
+    return kind.load(folder)

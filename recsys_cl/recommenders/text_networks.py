@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_cl.data import PAD
-from recsys_cl.losses import LearnedTemperature, info_nce_loss, multi_positive_loss, nt_xent_loss
+from recsys_cl.losses import LearnedTemperature, multi_positive_loss, nt_xent_loss
+from recsys_cl.losses.contrastive import Loss
 from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.text.adapters import orthogonality_penalty
 from recsys_cl.text.encoder import LanguageEncoder
@@ -159,7 +160,7 @@ class BlockNetwork(nn.Module):
 
 
 class PairNetwork(nn.Module):
-    r"""In-batch InfoNCE on pairs of texts: a history against the item that came next.
+    r"""In-batch contrast of pairs of texts: a history against the item that came next.
 
     .. math:: u = f_\theta(\text{latest titles}), \qquad v = f_\theta(\text{text of the next item})
 
@@ -169,6 +170,7 @@ class PairNetwork(nn.Module):
     Args:
         tower: Embeds items.
         titles: Title of every item.
+        loss: What is minimised.
         temperature: Where :math:`\tau` starts; it is learned.
         log_q: ``(n_items,)`` logQ correction.
         known: What must not count as a negative.
@@ -184,13 +186,14 @@ class PairNetwork(nn.Module):
         tower: LanguageTower,
         titles: Sequence[str],
         *,
+        loss: Loss,
         temperature: float,
         log_q: Tensor,
         known: KnownPositives,
     ) -> None:
         super().__init__()
-        self.tower, self.titles, self.known = tower, titles, known
-        self.temperature = LearnedTemperature(temperature)
+        self.tower, self.titles, self.known, self.loss = tower, titles, known, loss
+        self.temperature = LearnedTemperature(temperature).requires_grad_(loss.has_temperature)
         self.log_q: Tensor
         self.register_buffer("log_q", log_q)
 
@@ -201,14 +204,15 @@ class PairNetwork(nn.Module):
     def forward(self, history: Tensor, target: Tensor, user: Tensor) -> dict[str, Tensor]:
         """Loss of a batch of histories ``(B, L)`` and the items ``(B,)`` that their users chose next."""
         targets = gather_items(target)  # (N,), own first
-        loss = info_nce_loss(
+        rows = self.loss.against_batch(
             self.embed_users(history),
             gather_items(self.tower(target).float()),
             temperature=self.temperature(),
             mask=lambda rows: self.known.mask(user[rows], targets),
             log_q=self.log_q[targets],
-        )
-        return {"loss": loss + ORTHOGONALITY * orthogonality_penalty(self.tower)}
+            label=targets,
+        )  # (B,)
+        return {"loss": rows.mean() + ORTHOGONALITY * orthogonality_penalty(self.tower)}
 
 
 def latest_titles(history: Sequence[int], titles: Sequence[str]) -> str:

@@ -1,10 +1,10 @@
-"""Two towers: a vector per user history, a vector per item, trained to meet by InfoNCE."""
+"""Two-tower recommender: a vector per user history, a vector per item, trained by a contrastive loss."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,28 +15,20 @@ from recsys_cl.data import Sequences, Split
 from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling, UserTowerName
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
-from recsys_cl.negatives import (
-    DrawnNegatives,
-    GanNegatives,
-    HardNegatives,
-    MixedNegatives,
-    NegativeSampler,
-    PerturbedNegatives,
-    PolicyNegatives,
-    PopularityNegatives,
-    UniformNegatives,
-    in_batch_log_q,
-)
+from recsys_cl.losses.contrastive import LOSSES, Loss
+from recsys_cl.negatives import in_batch_log_q
 from recsys_cl.negatives.exclusions import KnownPositives
+from recsys_cl.negatives.strategies import SAMPLERS, InBatch, Sampler
 from recsys_cl.recommenders.base import TrainedRecommender
-from recsys_cl.recommenders.two_tower_network import SamplerName, Similarity, TwoTowerNetwork
+from recsys_cl.recommenders.two_tower_network import TEMPERATURE, Similarity, TwoTowerNetwork
+from recsys_cl.settings import Range
 from recsys_cl.text.encoder import LanguageEncoder
-from recsys_cl.training.adversarial import Attack
+from recsys_cl.training.adversarial import ATTACKS, Attack
 from recsys_cl.training.examples import NextItemExamples
 
 
 @dataclass
-class TwoTower(TrainedRecommender):
+class TwoTower(TrainedRecommender[TwoTowerNetwork]):
     """Two towers on ids, texts or both.
 
     Attributes:
@@ -48,20 +40,16 @@ class TwoTower(TrainedRecommender):
         length: Longest history.
         similarity: ``"cosine"`` or ``"dot"``.
         temperature: Where the temperature starts.
+        loss: A name of :data:`~recsys_cl.losses.contrastive.LOSSES`, or a function.
         log_q: Whether in-batch negatives are corrected for their popularity.
         dropout: Dropout on the history's item vectors.
         id_dropout: Share of the items whose ids a batch does not see.
         event_dropout: Share of the history's events left out of an example.
-        sampler: Where negatives come from: ``"in-batch"`` from the other examples; or of each example's own,
-            ``"uniform"`` draws, a share of which may be ``"popular"`` items, the ``"hard"`` est, ``"perturbed"`` ones,
-            ``"generated"`` ones, or drawn by a learned ``"policy"``.
-        negatives: Number of an example's own negatives.
-        hard_share: Share of them that is not uniform.
-        hardness: What closeness to the user is worth to the generator.
-        threshold: Least probability of being real that the filter of generated negatives asks for, 0 for no filter.
-        attack: How item vectors are moved in training, see :class:`~recsys_cl.training.adversarial.Adversary`.
-        epsilon: Length of moves, of vectors under attack and of perturbed negatives, in units of their norms.
-        attack_weight: Weight of the loss under attack.
+        sampler: Where negatives come from: ``"in-batch"``, or negatives of each example's own, ``"uniform"``,
+            ``"popular"``, ``"hard"``, ``"perturbed"``, ``"generated"`` or drawn by a ``"policy"``; by default in-batch
+            where the loss takes it, otherwise uniform.
+        attack: How item vectors are moved in training: ``"none"``, or a name of
+            :data:`~recsys_cl.training.adversarial.ATTACKS`.
         epochs: At most this many passes.
         batch_size: Examples per step.
         learning_rate: Peak learning rate.
@@ -77,28 +65,39 @@ class TwoTower(TrainedRecommender):
     ids: bool = True
     model: str = "minilm"
     user_tower: UserTowerName = "attention"
-    dim: int = 64
-    length: int = 50
+    dim: Annotated[int, Range(1)] = 64
+    length: Annotated[int, Range(1)] = 50
     similarity: Similarity = "cosine"
-    temperature: float = 0.1
+    temperature: Annotated[float, Range(0.01)] = TEMPERATURE
+    loss: Annotated[Loss, LOSSES] = "info-nce"  # type: ignore[assignment]
+    sampler: Annotated[Sampler, SAMPLERS] = None  # type: ignore[assignment]
     log_q: bool = True
-    dropout: float = 0.2
-    id_dropout: float = 0.0
-    event_dropout: float = 0.0
-    sampler: SamplerName = "in-batch"
-    negatives: int = 16
-    hard_share: float = 0.5
-    hardness: float = 1.0
-    threshold: float = 0.0
-    attack: Attack = "none"
-    epsilon: float = 0.5
-    attack_weight: float = 1.0
-    epochs: int = 10
-    batch_size: int = 512
+    dropout: Annotated[float, Range(0, 0.99)] = 0.2
+    id_dropout: Annotated[float, Range(0, 0.99)] = 0.0
+    event_dropout: Annotated[float, Range(0, 0.99)] = 0.0
+    attack: Annotated[Attack | None, ATTACKS] = None
+    epochs: Annotated[int, Range(1)] = 10
+    batch_size: Annotated[int, Range(1)] = 512
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
-    patience: int = 2
+    patience: Annotated[int, Range(1)] = 2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters, and choose the sampler that the loss asks for where none is given."""
+        super().__post_init__()
+        if self.sampler is None:
+            self.sampler = InBatch() if "in-batch" in self.loss.forms else Sampler()
+        form = "in-batch" if isinstance(self.sampler, InBatch) else "own"
+        if form not in self.loss.forms:
+            wanted = "sampler=uniform" if form == "in-batch" else "sampler=in-batch"
+            others = ", ".join(name for name in LOSSES if form in LOSSES[name]().forms)
+            raise InputError(
+                f"the loss {self.loss} cannot be computed with sampler={SAMPLERS.name_of(self.sampler)!r}; give "
+                f"{wanted}, or one of the losses {others}"
+            )
+        if not self.loss.has_temperature and self.temperature != TEMPERATURE:
+            raise InputError(f"the loss {self.loss} has no temperature; leave temperature={self.temperature} out")
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
         """Train on ``split.train``, stop by NDCG@10 on ``split.validation``.
@@ -117,11 +116,16 @@ class TwoTower(TrainedRecommender):
         mean = torch.zeros(0) if embeddings is None else embeddings.mean(0)  # (t,)
         text = None if embeddings is None else F.normalize(embeddings - mean, dim=1)  # (N, t)
         counts = torch.from_numpy(split.counts)  # (N,)
-        attributes = 0 if split.train.attributes is None else split.train.attributes.shape[1]
-        drawn = self._sampler(counts)
+        drawn = self.sampler.drawn(counts, seed=self.seed)
         log_q = (in_batch_log_q(counts) if drawn is None else drawn.table) if self.log_q else None  # (N,)
-        known = KnownPositives(split.train, split.n_items)
-        self.network = self._build(counts > 0, text, log_q, attributes, known)
+        self.sizes = {
+            "items": split.n_items,
+            "text": 0 if text is None else text.shape[1],
+            "attributes": 0 if split.train.attributes is None else split.train.attributes.shape[1],
+        }
+        self.state = {"text_mean": mean}
+        self.network = self._build().learn_from(KnownPositives(split.train, split.n_items), log_q)
+        self.network.items.read(counts > 0, text)
         examples = NextItemExamples(
             split.train,
             split.n_items,
@@ -130,7 +134,7 @@ class TwoTower(TrainedRecommender):
             event_dropout=self.event_dropout,
             seed=self.seed,
             negatives=drawn,
-            k=self.negatives,
+            k=self.sampler.negatives,
         )
         self._train(
             split,
@@ -141,12 +145,6 @@ class TwoTower(TrainedRecommender):
             resume=resume,
             patience=self.patience,
         )
-        weights = {
-            f"network.{name}": tensor
-            for name, tensor in self.network.state_dict().items()
-            if not name.startswith("negatives.")
-        }
-        self.state = {**weights, "text_mean": mean}
         return self
 
     @torch.no_grad()
@@ -156,10 +154,10 @@ class TwoTower(TrainedRecommender):
 
     def logits(self, histories: Sequences) -> Tensor:
         """Similarities over the temperature, ``(batch, n_items)``, with gradient."""
-        return self._similarities(histories) / self._restored().temperature()
+        return self._similarities(histories) / self.network.temperature()
 
     def _similarities(self, histories: Sequences) -> Tensor:
-        network = self._restored()
+        network = self.network
         device = network.items.warm.device
         attributes = None if histories.attributes is None else torch.from_numpy(histories.attributes).to(device)
         users = network.embed_users(torch.from_numpy(histories.recent(self.length)).to(device), attributes)  # (B, d)
@@ -171,19 +169,13 @@ class TwoTower(TrainedRecommender):
         """Score the catalogue as if the sentence were the text of the only item in the history: ``(1, n_items)``."""
         if not self.model or self.user_tower == "mlp":
             raise InputError("this two-tower model does not read text; use two-tower or two-tower-text")
-        network = self._restored()
+        network = self.network
         embedding = LanguageEncoder(self.model, cache=False).encode([text]) - self.state["text_mean"]  # (1, t)
         everything = torch.arange(len(network.items.warm))  # (N,)
         return network.embed_text(F.normalize(embedding, dim=1)) @ network.embed_items(everything).T  # (1, N)
 
-    def _build(
-        self,
-        warm: Tensor,
-        text: Tensor | None,
-        log_q: Tensor | None,
-        n_attributes: int,
-        known: KnownPositives | None = None,
-    ) -> TwoTowerNetwork:
+    def _build(self) -> TwoTowerNetwork:
+        n_items = self.sizes["items"]
         user: AttentionPooling | MeanPooling | BehaviourMLP
         match self.user_tower:
             case "attention":
@@ -191,60 +183,13 @@ class TwoTower(TrainedRecommender):
             case "mean":
                 user = MeanPooling()
             case "mlp":
-                user = BehaviourMLP(len(warm), n_attributes, dim=self.dim)
+                user = BehaviourMLP(n_items, self.sizes["attributes"], dim=self.dim)
         return TwoTowerNetwork(
-            ItemTower(warm, text, dim=self.dim, ids=self.ids),
+            ItemTower.of_size(n_items, self.sizes["text"], dim=self.dim, ids=self.ids),
             user,
-            log_q=log_q,
+            loss=self.loss,
             similarity=self.similarity,
             temperature=self.temperature,
             dropout=self.dropout,
-            known=known,
-            negatives=None if known is None else self._negatives(),
+            negatives=self.sampler.made(self.dim),
         )
-
-    def _sampler(self, counts: Tensor) -> NegativeSampler | None:
-        """What draws each example's own negatives."""
-        uniform = UniformNegatives(len(counts), seed=self.seed)
-        match self.sampler:
-            case "in-batch":
-                return None
-            case "popular":
-                popular = PopularityNegatives(counts, seed=self.seed)
-                return MixedNegatives([(popular, self.hard_share), (uniform, 1 - self.hard_share)], seed=self.seed)
-            case _:
-                return uniform
-
-    def _negatives(self) -> DrawnNegatives | None:
-        """What makes negatives of those drawn."""
-        match self.sampler:
-            case "in-batch":
-                return None
-            case "hard":
-                return HardNegatives(self.hard_share)
-            case "perturbed":
-                return PerturbedNegatives(self.hard_share, epsilon=self.epsilon)
-            case "generated":
-                return GanNegatives(
-                    self.dim,
-                    self.hard_share,
-                    epsilon=self.epsilon,
-                    hardness=self.hardness,
-                    threshold=self.threshold,
-                )
-            case "policy":
-                return PolicyNegatives(self.dim, self.hard_share)
-            case _:
-                return DrawnNegatives()
-
-    def _restored(self) -> TwoTowerNetwork:
-        """The network; after :meth:`load`, rebuilt from the state."""
-        if not hasattr(self, "network"):
-            state = {
-                name.removeprefix("network."): tensor for name, tensor in self.state.items() if name != "text_mean"
-            }
-            attributes = state.get("user.attributes.weight", torch.zeros(0, 0)).shape[1]
-            self.network = self._build(state["items.warm"], state.get("items.text"), state.get("log_q"), attributes)
-            self.network.load_state_dict(state)
-            self.network.eval()
-        return self.network

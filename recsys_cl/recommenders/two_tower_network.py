@@ -1,8 +1,8 @@
-"""Two-tower network: user and item towers, similarity, negatives, and the InfoNCE loss that trains them."""
+"""Two-tower network: user and item towers, similarity, temperature, negatives, and the loss that trains them."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from recsys_cl.data import PAD
 from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling
 from recsys_cl.errors import InputError
-from recsys_cl.losses import LearnedTemperature, info_nce_loss, sampled_softmax_loss
+from recsys_cl.losses import LearnedTemperature
+from recsys_cl.losses.contrastive import Loss
 from recsys_cl.negatives import (
     Candidates,
     DrawnNegatives,
@@ -22,7 +23,9 @@ from recsys_cl.training.large_batches import gather_items
 
 Similarity = Literal["cosine", "dot"]
 
-SamplerName = Literal["in-batch", "uniform", "popular", "hard", "perturbed", "generated", "policy"]
+
+TEMPERATURE = 0.1
+"""Where a temperature starts."""
 
 
 class TwoTowerNetwork(nn.Module):
@@ -33,11 +36,9 @@ class TwoTowerNetwork(nn.Module):
     Args:
         items: Item tower.
         user: User tower.
-        log_q: ``(n_items,)`` logQ correction, or ``None`` to go without.
         similarity: ``"cosine"`` or ``"dot"``.
         temperature: Where :math:`\tau` starts; it is learned.
         dropout: Dropout on the history's item vectors.
-        known: What must not count as a negative; only training needs it.
         negatives: Makes negatives of each user's own; without it the other targets of the batch are negatives.
 
     See: chapter 5; chapter 10 for the negatives.
@@ -48,21 +49,31 @@ class TwoTowerNetwork(nn.Module):
         items: ItemTower,
         user: AttentionPooling | MeanPooling | BehaviourMLP,
         *,
-        log_q: Tensor | None,
+        loss: Loss,
         similarity: Similarity,
         temperature: float,
         dropout: float,
-        known: KnownPositives | None = None,
         negatives: DrawnNegatives | None = None,
     ) -> None:
         super().__init__()
-        self.items, self.user = items, user
+        self.items, self.user, self.loss = items, user, loss
         self.log_q: Tensor | None
-        self.register_buffer("log_q", log_q)
-        self.known, self.negatives = known, negatives
+        self.register_buffer("log_q", None, persistent=False)
+        self.known: KnownPositives | None = None
+        self.negatives = negatives
         self.similarity = similarity
-        self.temperature = LearnedTemperature(temperature)
+        self.temperature = LearnedTemperature(temperature).requires_grad_(loss.has_temperature)
         self.dropout = nn.Dropout(dropout)
+
+    def learn_from(self, known: KnownPositives, log_q: Tensor | None) -> Self:
+        """Take what only training needs.
+
+        Args:
+            known: What must not count as a negative.
+            log_q: ``(n_items,)`` logQ correction, or ``None`` to go without.
+        """
+        self.known, self.log_q = known, log_q
+        return self
 
     def embed_items(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
         """Item vectors ``(n, dim)``, normalised for cosine."""
@@ -103,21 +114,24 @@ class TwoTowerNetwork(nn.Module):
         """
         known = self.known
         if known is None:
-            raise InputError("a two-tower model without known positives can only score; build it with known= to train")
+            raise InputError(
+                "a two-tower network without known positives can only score; call learn_from(known, log_q) to train it"
+            )
         users = self.embed_users(history, attributes, keep_id)  # (B, d)
         if negative is not None:
             return {"loss": self._against_own(users, target, user, keep_id, negative, known)}
         items = self.embed_items(target, keep_id[target])  # (B, d)
         targets = gather_items(target)  # (N,), own first
         log_q = None if self.log_q is None else self.log_q[targets]  # (N,)
-        loss = info_nce_loss(
-            users,
+        rows = self.loss.against_batch(
+            users.float(),
             gather_items(items.float()),
             temperature=self.temperature(),
             mask=lambda rows: known.mask(user[rows], targets),
             log_q=log_q,
-        )
-        return {"loss": loss}
+            label=targets,
+        )  # (B,)
+        return {"loss": rows.mean()}
 
     def _against_own(
         self,
@@ -142,16 +156,16 @@ class TwoTowerNetwork(nn.Module):
             temperature=self.temperature().detach(),
         )
         negatives = self.negatives(given)
-        loss = sampled_softmax_loss(
+        rows = self.loss.against_own(
             given.query,
             given.table[target],
             negatives.vectors,
-            log_q=log_q[target],
-            negative_log_q=negatives.log_q,
             temperature=self.temperature(),
             mask=negatives.mask,
-        )
-        return loss + negatives.loss
+            log_q=log_q[target],
+            negative_log_q=negatives.log_q,
+        )  # (B,)
+        return rows.mean() + negatives.loss
 
     def pairs(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +16,14 @@ from recsys_cl.encoders.towers import ItemTower, MeanPooling, weighted_sum
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.evaluation.ratings import evaluate_ratings, root_mean_square
+from recsys_cl.losses.contrastive import LOSSES
 from recsys_cl.losses.user_item import cross_user_loss, user_item_loss, within_user_loss
 from recsys_cl.negatives import in_batch_log_q
 from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.recommenders.base import TrainedRecommender
 from recsys_cl.recommenders.ratings import RatingBaseline
 from recsys_cl.recommenders.two_tower_network import TwoTowerNetwork
+from recsys_cl.settings import Range
 from recsys_cl.training.examples import UserItemExamples
 from recsys_cl.training.large_batches import gather_items
 
@@ -44,8 +46,7 @@ class UserItemNetwork(nn.Module):
     with :math:`L_\text{rating}` the mean squared error.
 
     Args:
-        counts: ``(n_items,)`` training events of each item.
-        known: What users are known to have; ``None`` for a model that does not train.
+        n_items: Size of the catalogue.
         objective: ``"mix"`` for the sum; ``"alternate"`` for one of the two per batch, by the toss of a coin;
             ``"rating"`` without contrast; ``"contrast"`` where the ratings teach the gain and no vector.
         alpha: :math:`\alpha`.
@@ -62,8 +63,7 @@ class UserItemNetwork(nn.Module):
 
     def __init__(
         self,
-        counts: Tensor,
-        known: KnownPositives | None,
+        n_items: int,
         *,
         objective: Objective,
         alpha: float,
@@ -74,17 +74,22 @@ class UserItemNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.towers = TwoTowerNetwork(
-            ItemTower(counts > 0, None, dim=dim, ids=True),
+            ItemTower.of_size(n_items, 0, dim=dim, ids=True),
             MeanPooling(),
-            log_q=in_batch_log_q(counts),
+            loss=LOSSES["info-nce"](),
             similarity="cosine",
             temperature=temperature,
             dropout=dropout,
-            known=known,
         )
-        self.baseline = RatingBaseline(len(counts))
+        self.baseline = RatingBaseline(n_items)
         self.gain = nn.Parameter(torch.tensor(0.1))
         self.objective, self.alpha, self.weight = objective, alpha, weight
+
+    def learn_from(self, counts: Tensor, known: KnownPositives) -> Self:
+        """Take what only training needs: events of each item ``(n_items,)``, and what users are known to have."""
+        self.towers.items.read(counts > 0, None)
+        self.towers.learn_from(known, in_batch_log_q(counts))
+        return self
 
     def taste(self, history: Tensor, surprise: Tensor) -> Tensor:
         """Vectors of a history's items, weighed by how far their ratings were from expected: ``(batch, dim)``."""
@@ -150,7 +155,7 @@ class UserItemNetwork(nn.Module):
 
 
 @dataclass
-class UserItem(TrainedRecommender):
+class UserItem(TrainedRecommender[UserItemNetwork]):
     """Item vectors that agree within users and across users, and that predict ratings.
 
     Items are ranked by their cosine with the mean of the recent history's items: whatever goes with what the user
@@ -175,30 +180,18 @@ class UserItem(TrainedRecommender):
     """
 
     objective: Objective = "mix"
-    alpha: float = 0.5
+    alpha: Annotated[float, Range(0, 1)] = 0.5
     weight: float = 0.3
-    dim: int = 64
-    length: int = 10
-    temperature: float = 0.1
-    dropout: float = 0.2
-    epochs: int = 3
-    batch_size: int = 512
+    dim: Annotated[int, Range(1)] = 64
+    length: Annotated[int, Range(1)] = 10
+    temperature: Annotated[float, Range(0.01)] = 0.1
+    dropout: Annotated[float, Range(0, 0.99)] = 0.2
+    epochs: Annotated[int, Range(1)] = 3
+    batch_size: Annotated[int, Range(1)] = 512
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
-    patience: int = 2
+    patience: Annotated[int, Range(1)] = 2
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters.
-
-        Raises:
-            InputError: Naming the hyperparameter, its value and what is valid.
-        """
-        super().__post_init__()
-        if self.alpha > 1:
-            raise InputError(
-                f"alpha={self.alpha!r} is out of range; give 0 (across users only) to 1 (within users only)"
-            )
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
         """Train on ``split.train``, stop by NDCG@10 on ``split.validation``, or by RMSE if ratings are all it learns.
@@ -213,7 +206,9 @@ class UserItem(TrainedRecommender):
         """
         set_seed(self.seed)
         self.items = split.data.items
-        self.network = self._build(torch.from_numpy(split.counts), KnownPositives(split.train, split.n_items))
+        self.sizes, self.state = {"items": split.n_items}, {}
+        known = KnownPositives(split.train, split.n_items)
+        self.network = self._build().learn_from(torch.from_numpy(split.counts), known)
         surprise = self.network.baseline.fit(split.train).surprise(split.train)
         if self.objective == "rating" and not surprise.any():
             raise InputError(
@@ -229,7 +224,6 @@ class UserItem(TrainedRecommender):
             patience=self.patience,
             metric="negative rmse" if self.objective == "rating" else "ndcg@10",
         )
-        self.state = self.network.state_dict()
         return self
 
     @torch.no_grad()
@@ -237,22 +231,22 @@ class UserItem(TrainedRecommender):
         """Similarity of each history to every item, or predicted ratings: ``(batch, n_items)``."""
         if self.objective == "rating":
             return self.predict_ratings(histories)
-        network = self._restored()
+        network = self.network
         return network.towers.embed_users(self._recent(histories)) @ self._catalogue().T  # (B, N)
 
     @torch.no_grad()
     def predict_ratings(self, histories: Sequences) -> Tensor:
         """Expected rating of every item, ``(batch, n_items)``, given the ratings in the histories."""
-        network = self._restored()
+        network = self.network
         surprise = replace(histories, items=network.baseline.surprise(histories))
         taste = network.taste(self._recent(histories), self._recent(surprise))  # (B, d)
         return network.baseline(histories) + network.gain * taste @ self._catalogue().T  # (B, N)
 
     def _recent(self, histories: Sequences) -> Tensor:
-        return torch.from_numpy(histories.recent(self.length)).to(self._restored().gain.device)  # (B, L)
+        return torch.from_numpy(histories.recent(self.length)).to(self.network.gain.device)  # (B, L)
 
     def _catalogue(self) -> Tensor:
-        network = self._restored()
+        network = self.network
         everything = torch.arange(len(network.baseline.item), device=network.gain.device)  # (N,)
         return network.towers.embed_items(everything)  # (N, d)
 
@@ -260,10 +254,9 @@ class UserItem(TrainedRecommender):
         error, _, _ = root_mean_square(evaluate_ratings(self, split.validation))
         return {"ndcg@10": evaluate(self, split.validation).mean("ndcg@10"), "negative rmse": -error}
 
-    def _build(self, counts: Tensor, known: KnownPositives | None = None) -> UserItemNetwork:
+    def _build(self) -> UserItemNetwork:
         return UserItemNetwork(
-            counts,
-            known,
+            self.sizes["items"],
             objective=self.objective,
             alpha=self.alpha,
             weight=self.weight,
@@ -271,11 +264,3 @@ class UserItem(TrainedRecommender):
             temperature=self.temperature,
             dropout=self.dropout,
         )
-
-    def _restored(self) -> UserItemNetwork:
-        """The network; after :meth:`load`, rebuilt from the state."""
-        if not hasattr(self, "network"):
-            self.network = self._build(self.state["towers.items.warm"])  # log q comes with the state
-            self.network.load_state_dict(self.state)
-            self.network.eval()
-        return self.network

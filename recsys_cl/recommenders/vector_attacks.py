@@ -81,5 +81,4 @@ def _with_vectors(recommender: Recommender) -> TwoTower | Sequential:
         raise InputError(
             f"{type(recommender).__name__} has no item vectors that gradients reach; attack a TwoTower or a Sequential"
         )
-    recommender._restored()
     return recommender

@@ -1,17 +1,19 @@
 """Training loops: examples without state, the trainer that runs them, and batches larger than memory or a device."""
 
-from recsys_cl.training.adversarial import AdversarialTraining, Adversary
+from recsys_cl.training.adversarial import ATTACKS, AdversarialTraining, Attack
 from recsys_cl.training.checkpoints import newest_checkpoint
-from recsys_cl.training.examples import CatalogueBlocks, EpochShuffle, NextItemExamples
+from recsys_cl.training.examples import CatalogueBlocks, EpochShuffle, Examples, NextItemExamples
 from recsys_cl.training.large_batches import encode_in_chunks, gather_items
 from recsys_cl.training.run import Execution, TrainingConfig, TrainingReport, train
 from recsys_cl.training.trainer import RankingTrainer
 
 __all__ = [
+    "ATTACKS",
     "AdversarialTraining",
-    "Adversary",
+    "Attack",
     "CatalogueBlocks",
     "EpochShuffle",
+    "Examples",
     "Execution",
     "NextItemExamples",
     "RankingTrainer",

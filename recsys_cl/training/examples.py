@@ -5,7 +5,8 @@ See: chapter 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -48,7 +49,29 @@ class EpochShuffle(Sampler[Key]):
         return iter((self.epoch, int(example)) for example in order)
 
 
-class NextItemExamples(Dataset[Key]):
+class Examples(Dataset[Key], ABC):
+    """A data set of keys that cuts whole batches.
+
+    A subclass defines ``__len__``, :meth:`collate` and :meth:`count`.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Key) -> Key:
+        """The key itself: a batch is cut at once, in :meth:`collate`."""
+        return key
+
+    @abstractmethod
+    def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
+        """The batch that the model's ``forward`` takes."""
+
+    @abstractmethod
+    def count(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of terms that the loss of a batch is a mean of, by which accumulation weighs it."""
+
+
+class NextItemExamples(Examples):
     """Every training event that has a past, with up to ``length`` events of it.
 
     Args:
@@ -92,9 +115,9 @@ class NextItemExamples(Dataset[Key]):
     def __len__(self) -> int:
         return len(self.event)
 
-    def __getitem__(self, key: Key) -> Key:
-        """The key itself: a batch is cut out of the log at once, in :meth:`collate`."""
-        return key
+    def count(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of examples."""
+        return len(batch["target"])
 
     def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
         """Build a batch.
@@ -160,7 +183,7 @@ class HistoryPairs(NextItemExamples):
 ASKED, USERS = 48, 49  # what a random number is for, so that no two purposes share one
 
 
-class CatalogueBlocks(Dataset[Key]):
+class CatalogueBlocks(Examples):
     r"""Blocks of the warm items, each with the users who chose at least two of its items.
 
     What costs in training a text encoder is the number of texts, not of events. A batch of pairs encodes two texts for
@@ -199,9 +222,9 @@ class CatalogueBlocks(Dataset[Key]):
     def __len__(self) -> int:
         return self.passes * (len(self.warm) // self.block)
 
-    def __getitem__(self, key: Key) -> Key:
-        """The key itself: the block is cut in :meth:`collate`."""
-        return key
+    def count(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of users, not of items: the loss is a mean over users."""
+        return len(batch["given"])
 
     def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
         """The block of the first key: one is a batch.
@@ -229,7 +252,7 @@ class CatalogueBlocks(Dataset[Key]):
 TURN = 2  # what a random number is for; 0 and 1 are taken by the examples of next-item models
 
 
-class UserItemExamples(Dataset[Key]):
+class UserItemExamples(Examples):
     """Every training event with a past, paired with another item of its user and another user of its item.
 
     A user is the history before the event, so that the shared item is in neither of the two histories that are
@@ -265,9 +288,9 @@ class UserItemExamples(Dataset[Key]):
     def __len__(self) -> int:
         return len(self.event)
 
-    def __getitem__(self, key: Key) -> Key:
-        """The key itself: a batch is cut out of the log at once, in :meth:`collate`."""
-        return key
+    def count(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of events."""
+        return len(batch["user"])
 
     def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
         """Build a batch.

@@ -6,7 +6,7 @@ tied as a function (``h @ E.T``), so that the weights exist once and a checkpoin
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
 
 from recsys_cl.errors import InputError
 from recsys_cl.losses.language import IGNORED, causal_language_loss, mask_tokens, masked_language_loss, perplexity
-from recsys_cl.training.examples import Key
+from recsys_cl.training.examples import Examples, Key
 from recsys_cl.training.run import TrainingConfig, TrainingReport, train
 
 
@@ -107,7 +106,7 @@ def input_embeddings(transformer: Any) -> Tensor:
 METRIC = "log_likelihood"
 
 
-class TextExamples(Dataset[Key], ABC):
+class TextExamples(Examples):
     """Tokenised texts, cut into batches of keys.
 
     Args:
@@ -134,9 +133,9 @@ class TextExamples(Dataset[Key], ABC):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: Key) -> Key:
-        """The key itself: a batch is padded and masked at once, in :meth:`collate`."""
-        return key
+    def count(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of tokens to predict."""
+        return int((batch["labels"] >= 0).sum())
 
     def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
         """Build a batch: ``input_ids``, ``attention_mask`` and ``labels``, all ``(batch, tokens)``."""

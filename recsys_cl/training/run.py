@@ -23,7 +23,8 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, T
 from recsys_cl.errors import InputError
 from recsys_cl.provenance import provenance
 from recsys_cl.training.checkpoints import check_fit, claim, newest_checkpoint
-from recsys_cl.training.trainer import EpochBar, Examples, RankingTrainer
+from recsys_cl.training.examples import Examples
+from recsys_cl.training.trainer import EpochBar, RankingTrainer
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ See: chapter 5, chapter 11.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,19 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from recsys_cl.errors import InputError, TrainingError
 from recsys_cl.evaluation.evaluate import SLOW
 from recsys_cl.training.checkpoints import newest_or_none
-from recsys_cl.training.examples import EpochShuffle, Key
-
-
-class Examples(Protocol):
-    """A data set of keys that cuts whole batches."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: Key) -> Key: ...
-
-    def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
-        """The batch that the model's ``forward`` takes."""
-        ...
+from recsys_cl.training.examples import EpochShuffle, Examples, Key
 
 
 class RankingTrainer(Trainer):
@@ -54,11 +42,12 @@ class RankingTrainer(Trainer):
     ) -> tuple[list[dict[str, Tensor]], None]:
         """The batches of one step, and how much each of them weighs."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.weights = iter(_weights(batches, device))
+        counts = [self.train_dataset.count(batch) for batch in batches]
+        self.weights = iter(_weights(counts, device))
         return batches, None
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
-        """Loss of a batch, in proportion to the events that it asks for."""
+        """Loss of a batch, in proportion to the terms that it is a mean of."""
         return model(**inputs)["loss"] * next(self.weights)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *rest: Any) -> Tensor:
@@ -119,21 +108,14 @@ class RankingTrainer(Trainer):
         return metrics
 
 
-def _weights(batches: Sequence[Mapping[str, Tensor]], device: torch.device) -> Tensor:
-    """Weight of each batch of a step, ``(k,)``, 1 on average: its share of what all processes are asked in the step."""
-    if len(batches) == 1:
+def _weights(counts: Sequence[int], device: torch.device) -> Tensor:
+    """Weight of each batch of a step, ``(k,)``, 1 on average: its share of the terms of all processes in the step."""
+    if len(counts) == 1:
         return torch.ones(1, device=device)
-    asked = torch.tensor([_asked(batch) for batch in batches], dtype=torch.float32, device=device)  # (k,)
+    terms = torch.tensor(counts, dtype=torch.float32, device=device)  # (k,)
     if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(asked)
-    return asked / asked.mean()  # (k,)
-
-
-def _asked(batch: Mapping[str, Tensor]) -> int:
-    """Over how many terms the loss of a batch is a mean: events or tokens asked for, or else rows."""
-    if "labels" in batch:
-        return int((batch["labels"] >= 0).sum())
-    return len(batch["asked"] if "asked" in batch else next(iter(batch.values())))
+        dist.all_reduce(terms)
+    return terms / terms.mean()  # (k,)
 
 
 class EpochBar(TrainerCallback):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from recsys_cl.data import Sequences
+from recsys_cl.encoders.context import event_features
 from recsys_cl.errors import InputError
 from recsys_cl.randomness import counter_uniform
-from recsys_cl.training.examples import Key
+from recsys_cl.training.examples import Examples, Key
 
 OFFSET = 96  # what a random number is for, so that no two purposes share one
 
@@ -41,7 +41,7 @@ Part = Callable[[Cut], dict[str, np.ndarray]]
 """What an objective needs of a batch beside its windows, by the name that the model's ``forward`` gives it."""
 
 
-class Windows(Dataset[Key]):
+class Windows(Examples):
     r"""Windows of up to ``length + 1`` events, in which each event but a user's first is asked for once an epoch.
 
     A history of up to ``length + 1`` events stays whole. A longer one is cut after its first :math:`o + 1` events and
@@ -91,10 +91,6 @@ class Windows(Dataset[Key]):
     def __len__(self) -> int:
         return len(self.user)
 
-    def __getitem__(self, key: Key) -> Key:
-        """The key itself: a batch is cut out of the log at once, in :meth:`collate`."""
-        return key
-
     def cut(self, keys: Sequence[Key]) -> Cut:
         """Cut the windows of a batch out of the log; those that the cut leaves empty are not among them."""
         epoch, window = np.array(keys).T  # (B,) both
@@ -110,19 +106,23 @@ class Windows(Dataset[Key]):
         there = begin < end  # (B,)
         return Cut(epoch[there], window[there], user[there], begin[there] - 1, end[there])
 
+    def count(self, batch: Mapping[str, Tensor]) -> int:
+        """Number of predictions that the loss of a batch is a mean over."""
+        return len(batch["target"])
+
     def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
         """Build a batch.
 
         Returns:
-            ``lengths`` ``(W,)`` inputs of each window, ``items`` and ``asked`` ``(T,)`` the item of every input and the
-            one after it, and what the parts add or put in their place.
+            ``lengths`` ``(W,)`` inputs of each window, ``items`` and ``target`` ``(T,)`` the item of every input and
+            the one after it, and what the parts add or put in their place.
         """
         cut = self.cut(keys)
         event = ragged(cut.begin, cut.stop - 1)  # (T,)
         batch = {
             "lengths": cut.stop - 1 - cut.begin,
             "items": self.train.items[event],
-            "asked": self.train.items[event + 1],
+            "target": self.train.items[event + 1],
         }
         for part in self.parts:
             batch |= part(cut)
@@ -137,3 +137,24 @@ def ragged(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """
     lengths = stop - start
     return np.arange(lengths.sum()) + np.repeat(start - (np.cumsum(lengths) - lengths), lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class EventContext:
+    """What surrounds the inputs of a batch, for :class:`~recsys_cl.encoders.context.Context`.
+
+    Attributes:
+        train: Training sequences.
+        names: Features.
+    """
+
+    train: Sequences
+    names: Sequence[str]
+
+    def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
+        """``features`` ``(T, F)`` and, where the data has them, ``attributes`` ``(W, a)``."""
+        rows = np.repeat(cut.user, cut.stop - 1 - cut.begin)  # (T,)
+        batch = {"features": event_features(self.train, rows, ragged(cut.begin, cut.stop - 1), self.names)}
+        if self.train.attributes is not None:
+            batch["attributes"] = self.train.attributes[cut.user]
+        return batch

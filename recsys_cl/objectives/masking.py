@@ -1,11 +1,15 @@
-"""Masked items: which events of a history are hidden, to be told from those before and after (BERT4Rec)."""
+"""Masked item modelling (BERT4Rec): choose which events of a history to mask."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from recsys_cl.data import Sequences
 from recsys_cl.data.sequences import RowRandom, check_rows, rows_and_places
 from recsys_cl.errors import InputError
+from recsys_cl.training.windows import Cut, ragged
 
 HIDDEN, LAST = 64, 65  # what a random number is for, so that no two purposes share one
 
@@ -58,3 +62,34 @@ def cloze(lengths: np.ndarray, chance: RowRandom, *, share: float, last: float =
     hidden = (drawn < share) | (drawn == least[row])  # (T,)
     only_last = chance.by_row(LAST) < last  # (B,)
     return np.where(only_last[row], place == lengths[row] - 1, hidden)  # (T,)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedEvents:
+    """Whole windows, some of whose events are masked and to be predicted from those before and after.
+
+    Attributes:
+        train: Training sequences.
+        n_items: Size of the catalogue; the number after its last item stands for a masked one.
+        share: Share of the events that are masked.
+        last: Chance that a window's last event alone is masked.
+        seed: Seed of the choice.
+    """
+
+    train: Sequences
+    n_items: int
+    share: float
+    last: float
+    seed: int = 0
+
+    def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
+        """``lengths``, ``items`` with masked ones, ``masked`` their places, ``target`` what was there."""
+        lengths = cut.stop - cut.begin  # (W,)
+        items = self.train.items[ragged(cut.begin, cut.stop)]  # (T,)
+        masked = cloze(lengths, RowRandom(self.seed, cut.epoch, cut.window), share=self.share, last=self.last)  # (T,)
+        return {
+            "lengths": lengths,
+            "items": np.where(masked, self.n_items, items),
+            "masked": np.flatnonzero(masked),
+            "target": items[masked],
+        }
