@@ -1,4 +1,4 @@
-"""A run as a file: what is trained on what and how, in YAML, checked key by key and written beside its result.
+"""Run configs: a training run as a YAML file, checked key by key and saved with its result.
 
 See: chapter 11.
 """
@@ -15,29 +15,28 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import yaml
 
+from recsys_cl.data.splits import SPLITS
 from recsys_cl.errors import InputError
 from recsys_cl.recommenders import Recommender, TrainedRecommender, create, parse_value
+from recsys_cl.settings import described
 from recsys_cl.training import Execution
 
-SplitName = Literal["leave-one-out", "leave-last-n", "temporal", "cold-items"]
-SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-
 NAME = "run.yaml"
-"""What the config of a run is called in the folder of its result."""
+"""File name of the config in the folder of a run."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the interactions come from, and which of them count.
+    """A data set and its filters: the arguments of :func:`~recsys_cl.data.datasets.load_data`.
 
     Attributes:
         name: A named data set; ignored if ``interactions`` is given.
-        path: Its zip or folder, where it has to be downloaded by hand.
-        interactions: File of the reader's own, from the working folder.
+        path: Zip or folder with a copy of the named data set.
+        interactions: File of the reader's own events; a relative path starts at the working folder.
         items: File with ``item_id`` and optionally ``title, text``.
-        columns: Our column name to the files' name.
-        min_rating: Least rating of a positive.
-        min_events: Least number of positives of a user.
+        columns: Package column name to the name in the files.
+        min_rating: Minimum rating of a positive.
+        min_events: Minimum number of positives per user; users with fewer are dropped.
     """
 
     name: str = "ml-100k"
@@ -55,12 +54,12 @@ class RunConfig:
 
     Attributes:
         model: Name of the model.
-        data: What it is trained on.
-        split: Protocol that holds validation and test events out.
-        n: Events held out per user under ``leave-last-n``.
-        seed: Seed of the split's ties and of the training.
-        hyperparameters: Fields of the model other than their defaults.
-        training: How the training is carried out.
+        data: The data set.
+        split: Name of the split, which holds out validation and test events.
+        n: Events held out per user by ``leave-last-n``.
+        seed: Seed of the split and of the training.
+        hyperparameters: Values of the model's fields that differ from their defaults.
+        training: Precision, gradient accumulation and checkpoints of the training.
 
     See: chapter 11.
 
@@ -70,7 +69,7 @@ class RunConfig:
 
     model: str
     data: DataConfig = field(default_factory=DataConfig)
-    split: SplitName = "leave-one-out"
+    split: str = "leave-one-out"
     n: int = 10
     seed: int = 0
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
@@ -78,14 +77,15 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Check what a file says, down to the hyperparameters.
+        """Check the content of a config file, hyperparameters included.
 
         Raises:
-            InputError: Naming the key that is unknown and the closest one, or the value and what is valid.
+            InputError: With the unknown key and the closest valid one, or the value and what is valid.
         """
         if values.get("model") is None:
             raise InputError("the config names no model; write model: NAME, or give --model NAME")
         config: Self = _checked(cls, values, "")
+        SPLITS[config.split]
         config = replace(config, hyperparameters={k: _number(v) for k, v in config.hyperparameters.items()})
         config.recommender()
         return config
@@ -96,32 +96,24 @@ class RunConfig:
         Raises:
             InputError: If the model or a hyperparameter is unknown or not valid.
         """
-        if "seed" in self.hyperparameters or "seed=" in self.model:
-            raise InputError("the seed is the run's, not the model's alone; write seed: N beside model, or --seed N")
-        plain = create(self.model)
-        assert is_dataclass(plain)
-        known = [one.name for one in fields(plain) if one.name != "seed"]
-        _check_keys(self.hyperparameters, known, f"hyperparameter of {self.model}")
-        if not isinstance(plain, TrainedRecommender):
-            if self.training != Execution():
-                raise InputError(f"model {self.model!r} is fitted in one step; leave the training options out")
-            return create(self.model, **self.hyperparameters)
-        recommender = create(self.model, **{"seed": self.seed, **self.hyperparameters})
-        assert isinstance(recommender, TrainedRecommender)
-        recommender.execution = self.training
+        recommender = create_seeded(self.model, self.seed, self.hyperparameters)
+        if isinstance(recommender, TrainedRecommender):
+            recommender.execution = self.training
+        elif self.training != Execution():
+            raise InputError(f"model {self.model!r} is fitted in one step; leave the training options out")
         return recommender
 
     def write(self, file: Path) -> None:
-        """Write the config with every hyperparameter, so that it stays what it was if a default changes."""
+        """Write the config with every hyperparameter, so that a later change of a default does not change the run."""
         recommender = self.recommender()
         assert is_dataclass(recommender)
-        hyperparameters = {name: value for name, value in asdict(recommender).items() if name != "seed"}
+        hyperparameters = {name: value for name, value in described(recommender).items() if name != "seed"}
         complete = replace(self, model=self.model.partition(":")[0], hyperparameters=hyperparameters)
         file.write_text(yaml.safe_dump(asdict(complete), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     @property
     def title(self) -> str:
-        """A name for the folder of its result, unless there is another.
+        """Default name of the run's folder.
 
         >>> RunConfig("ease:l2=300", DataConfig(interactions="shop/events.csv")).title
         'events-ease_l2_300-leave-one-out-0'
@@ -130,8 +122,34 @@ class RunConfig:
         return re.sub(r"[^\w.-]", "_", f"{data}-{self.model}-{self.split}-{self.seed}")
 
 
+def create_seeded(model: str, seed: int, hyperparameters: Mapping[str, Any] | None = None) -> Recommender:
+    """Create an untrained recommender that takes its seed, if it has a field ``seed``, from the run.
+
+    Args:
+        model: Name of the model; ``NAME:FIELD=VALUE,...`` sets hyperparameters.
+        seed: Seed of the run.
+        hyperparameters: Values of the model's fields that differ from their defaults.
+
+    Raises:
+        InputError: If a name or value is not valid, or the hyperparameters hold a seed of their own.
+
+    >>> create_seeded("ials", seed=3).seed
+    3
+    """
+    hyperparameters = hyperparameters or {}
+    settings = [setting.partition("=")[0] for setting in model.partition(":")[2].split(",")]
+    if "seed" in (*settings, *hyperparameters):
+        raise InputError("the seed belongs to the run; write seed: N at the top of the config, or give --seed N")
+    plain = create(model)
+    assert is_dataclass(plain)
+    known = [one.name for one in fields(plain)]
+    given = [name.partition(".")[0] for name in hyperparameters]
+    _check_keys(given, [name for name in known if name != "seed"], f"hyperparameter of {model}")
+    return create(model, **hyperparameters, **({"seed": seed} if "seed" in known else {}))
+
+
 def read_config(file: str | Path) -> dict[str, Any]:
-    """What a config file says, not yet checked.
+    """Read a config file, without checking its keys and values.
 
     Raises:
         InputError: If there is no such file, or it is not YAML with keys.
@@ -149,7 +167,7 @@ def read_config(file: str | Path) -> dict[str, Any]:
 
 
 def overridden(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with some of its values replaced; nested ones are replaced one by one, but a data set is as a whole.
+    """Replace some values of a config: nested ones one by one, but the source of the data as a whole.
 
     >>> overridden({"model": "sasrec", "data": {"interactions": "a.csv", "min_events": 3}}, {"data": {"name": "ml-1m"}})
     {'model': 'sasrec', 'data': {'min_events': 3, 'name': 'ml-1m'}}
@@ -168,7 +186,7 @@ def overridden(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that occurs a second time is an error, not the last word."""
+    """YAML loader that rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The keys and values of a node."""
@@ -180,7 +198,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def _checked(kind: Any, values: object, where: str) -> Any:
-    """A dataclass from keys and values of its fields' types."""
+    """Build a dataclass from a mapping whose values have the types of its fields."""
     if not isinstance(values, Mapping):
         raise InputError(f"{where or 'the config'} is {values!r}; write its keys and their values below it")
     hints = get_type_hints(kind)
@@ -190,7 +208,7 @@ def _checked(kind: Any, values: object, where: str) -> Any:
 
 
 def _value(kind: Any, value: Any, name: str) -> Any:
-    """A value of the given type, or an error that says what it should be."""
+    """Convert a value to the given type, or raise an error that says what is valid."""
     if is_dataclass(kind):
         return _checked(kind, {} if value is None else value, name)
     if NoneType in get_args(kind):
@@ -218,7 +236,7 @@ def _value_of_mapping(value: Any, name: str) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """What the command line would read: YAML takes ``3e-3`` for text, for want of a point."""
+    """Parse text as the command line does: YAML reads ``3e-3``, which has no decimal point, as text."""
     return parse_value(value) if isinstance(value, str) else value
 
 

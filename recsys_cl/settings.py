@@ -1,11 +1,12 @@
 """Settings: hyperparameters with their ranges, and components (a loss, a sampler) with settings of their own.
 
-A class with settings is a dataclass. A number says its range, a component its registry, in the annotation::
+A class with settings is a dataclass. A number says its range, a component its registry, in the annotation (a
+component is annotated as ``Any``, since it may be given as a name)::
 
     @dataclass
     class TwoTower(TrainedRecommender):
         dropout: Annotated[float, Range(0, 0.99)] = 0.2
-        loss: Annotated[Loss, LOSSES] = "info-nce"
+        loss: Annotated[Any, LOSSES] = "info-nce"
 
 A component can be given as an object, as a name, or as ``{"name": ..., setting: value}``; on the command line and in
 configs its settings follow after a dot: ``two-tower:loss=triplet,loss.margin=0.3``.
@@ -161,7 +162,7 @@ def _check_value(name: str, value: object, kind: object, bounds: Range) -> None:
         if value not in get_args(kind):
             raise InputError(f"{name}={value!r} is unknown; valid names are {', '.join(map(str, get_args(kind)))}")
     elif kind in (bool, str):
-        if not isinstance(value, kind):  # type: ignore[arg-type]
+        if not isinstance(value, kind):
             raise InputError(f"{name}={value!r} is not valid; give {'true or false' if kind is bool else 'a name'}")
     elif kind in (int, float):
         whole = isinstance(value, int) and not isinstance(value, bool)

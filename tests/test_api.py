@@ -18,9 +18,11 @@ import recsys_cl
 
 BOOK = Path(__file__).parents[1] / "book"
 PAGES = sorted(BOOK.glob("api-*.md"))
+COMMAND_LINE = {"cli", "__main__"}  # they have a page of their own
 ROOMS = [name for _, name, is_package in pkgutil.iter_modules(recsys_cl.__path__) if is_package]
+ROOMS = [name for name in ROOMS if name not in COMMAND_LINE]
 MODULES = {module.name for module in pkgutil.walk_packages(recsys_cl.__path__, "recsys_cl.")}
-MODULES -= {"recsys_cl.cli", "recsys_cl.__main__"}  # they are the command line, which has a page of its own
+MODULES = {module for module in MODULES if module.split(".")[1] not in COMMAND_LINE}
 CHAPTERS = {int(path.name[:2]) for path in BOOK.glob("[0-9][0-9]-*.ipynb")}
 
 
@@ -89,7 +91,7 @@ def test_the_commands_of_the_page_are_those_of_the_command_line() -> None:
     lines = commands.command_help("train")
     assert lines[0] == ".. program:: recsys-cl train"
     assert ".. option:: --resume" in lines
-    assert "   Go on from the newest intact checkpoint in ``--output``." in lines
+    assert "   Continue from the newest intact checkpoint in ``--output``." in lines
     with pytest.raises(ValueError, match="no command 'fly'"):
         commands.command_help("fly")
 

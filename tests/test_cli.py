@@ -2,15 +2,23 @@
 
 import errno
 import json
+import re
+import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 
 from recsys_cl import assets, cli
+from recsys_cl.cli.options import DataOptions
+from recsys_cl.config import DataConfig, RunConfig
 from recsys_cl.data import synthetic
+from recsys_cl.data.datasets import DATASETS
+from recsys_cl.data.splits import SPLITS
 
 
 @pytest.fixture(scope="module")
@@ -309,3 +317,101 @@ class TestBadInput:
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[: len(whole) // 2])
         self.check(run(monkeypatch, capsys, "evaluate", "--model", tmp_path, *files), [name, "damaged"])
+
+
+class TestOptions:
+    def test_the_program_starts_without_heavy_imports(self) -> None:
+        heavy = "{'torch', 'pandas', 'datasets', 'transformers', 'scipy'}"
+        code = f"import sys, recsys_cl.cli; print(sorted({heavy} & set(sys.modules)))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout.strip() == "[]"
+
+    @pytest.mark.parametrize("command", ["data", "train", "evaluate", "compare", "recommend"])
+    def test_help_lists_the_names_of_the_registries(self, monkeypatch, capsys, command) -> None:
+        monkeypatch.setenv("COLUMNS", "200")
+        code, out, _ = run(monkeypatch, capsys, command, "--help")
+        assert code == 0
+        assert "{" not in out
+        for name in (*DATASETS, *(SPLITS if command in {"train", "evaluate", "compare"} else ())):
+            assert name in out
+
+    def test_data_options_are_the_fields_of_the_config(self) -> None:
+        names = [field.name for field in fields(DataOptions)]
+        assert [name.replace("column", "columns") for name in names] == [field.name for field in fields(DataConfig)]
+        assert DataOptions().given() == {}
+
+    def test_shown_defaults_are_those_of_a_run(self) -> None:
+        plain = RunConfig("ease")
+        defaults = {**vars(plain.data), **vars(plain.training), **vars(plain)}
+        shown = {parameter.name: parameter.show_default for parameter in commands_by_name()["train"].params}
+        shown = {name: text for name, text in shown.items() if isinstance(text, str) and name != "output"}
+        assert shown == {name: str(defaults[name]) for name in shown}
+        assert {"name", "split", "n", "seed", "precision"} <= set(shown)
+
+    def test_an_unknown_split_is_refused_before_data_is_read(self, monkeypatch, capsys, tmp_path) -> None:
+        missing = ("--interactions", tmp_path / "missing.csv")
+        code, _, err = run(monkeypatch, capsys, "compare", "--split", "leave-one-in", *missing)
+        assert code == 2
+        assert "unknown split 'leave-one-in', did you mean 'leave-one-out'?" in err
+
+    def test_the_seed_reaches_a_model_fitted_without_gradient(self, monkeypatch, capsys, foreign, tmp_path) -> None:
+        options = ("--interactions", foreign[0], "--seed", 3, "--output", tmp_path / "model")
+        assert run(monkeypatch, capsys, "train", "--model", "ials", *options)[0] == 0
+        assert json.loads((tmp_path / "model" / "config.json").read_text())["hyperparameters"]["seed"] == 3
+
+    def test_data_takes_no_action(self, monkeypatch, capsys) -> None:
+        code, out, err = run(monkeypatch, capsys, "data", "fetch")
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ")
+
+
+def commands_by_name() -> dict:
+    return typer.main.get_group(cli.app).commands
+
+
+def keys_of(value: object) -> set[str]:
+    """All keys of a JSON value but the names of metrics."""
+    if isinstance(value, list):
+        return set().union(*map(keys_of, value))
+    if not isinstance(value, dict):
+        return set()
+    return {key for key in value if "@" not in key}.union(*map(keys_of, value.values()))
+
+
+class TestJson:
+    PAGE = (Path(__file__).parents[1] / "book" / "api-cli.md").read_text()
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("assets", "list"),
+            ("data",),
+            ("train", "--model", "two-tower-id", "--set", "epochs=1", "--set", "dim=4", "--output", "model"),
+            ("evaluate", "--model", "popularity", "--split", "cold-items"),
+            ("compare", "--model", "popularity", "--draws", 1),
+            ("recommend", "--model", "popularity", "--user", "user–7"),
+        ],
+        ids=lambda command: command[0],
+    )
+    def test_keys_are_identifiers_that_the_page_documents(
+        self, monkeypatch, capsys, foreign, tmp_path, command
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        files = () if command[0] == "assets" else ("--interactions", foreign[0], "--items", foreign[1])
+        code, out, err = run(monkeypatch, capsys, *command, *files, "--json")
+        assert code == 0, err
+        rows = re.findall(r"^\| (`.+)$", self.PAGE, re.MULTILINE)
+        named = set(re.findall(r"\w+", " ".join(name for row in rows for name in re.findall("`[^`]+`", row))))
+        keys = keys_of(json.loads(out))
+        assert keys <= named
+        assert all(key.isidentifier() for key in keys)
+
+    def test_truncated_histories_are_counted_in_json_and_told_in_words(
+        self, monkeypatch, capsys, foreign, tmp_path
+    ) -> None:
+        options = ("--model", "two-tower-id:epochs=1,dim=4,length=3", "--interactions", foreign[0])
+        code, out, _ = run(monkeypatch, capsys, "train", *options, "--output", tmp_path / "of")
+        assert code == 0
+        assert "200 training histories" in " ".join(out.split())
+        assert "truncated to the latest 3 events" in " ".join(out.split())
+        assert "histories_too_short" not in out

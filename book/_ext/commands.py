@@ -11,6 +11,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from recsys_cl.cli import app as command_line
+from recsys_cl.cli.options import fill_names
 
 PROGRAM = "recsys-cl"
 OPTION = re.compile(r"--\w[\w-]*")
@@ -31,6 +32,7 @@ def command_help(name: str) -> list[str]:
     if name not in commands:
         raise ValueError(f"{PROGRAM} has no command {name!r} (it has {', '.join(commands)})")
     command = commands[name]
+    fill_names(command.params)
     context = typer.Context(command, info_name=f"{PROGRAM} {name}")
     usage = " ".join([f"{PROGRAM} {name}", *command.collect_usage_pieces(context)])
     lines = [

@@ -5,6 +5,7 @@ See: chapter 2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from recsys_cl.data.interactions import Interactions
 from recsys_cl.data.sequences import Sequences
 from recsys_cl.errors import InputError
+from recsys_cl.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,3 +325,17 @@ def _only(full: Sequences, wanted: np.ndarray) -> Sequences:
 def _unseen(warm: Sequences, cold: Sequences, candidates: np.ndarray) -> Queries:
     user = np.flatnonzero((warm.lengths > 0) & (cold.lengths > 0))
     return Queries(user, history=warm[user], target=cold[user], candidates=candidates)
+
+
+def _without_n(split: Callable[..., Split]) -> Callable[..., Split]:
+    """Let a split that holds out no fixed number of events be called like the others."""
+    return lambda data, *, n=10, seed=0: split(data, seed=seed)
+
+
+SPLITS: Registry[Callable[..., Split]] = Registry("split")
+"""Name to a function ``(data, *, n, seed)``; only ``leave-last-n`` reads ``n``."""
+
+SPLITS.add("leave-one-out", _without_n(leave_one_out))
+SPLITS.add("leave-last-n", leave_last_n)
+SPLITS.add("temporal", _without_n(temporal_split))
+SPLITS.add("cold-items", _without_n(cold_item_split))

@@ -96,7 +96,7 @@ class Loss:
                 f"the loss {name!r} takes {_positionals(function)} tensors; give a function of (users, items) or "
                 "(users, items, negatives)"
             )
-        return cls(**{form: function})
+        return cls(in_batch=function) if form == "in_batch" else cls(own=function)
 
     def against_batch(
         self,
@@ -276,7 +276,7 @@ def all_known(users: Tensor, items: Tensor, *, temperature: Tensor, mask: Mask |
     """Multi-positive loss in which every item of the batch that the user is known to like is a positive."""
     positive = torch.eye(len(users), len(items), dtype=torch.bool, device=users.device)  # (B, N)
     if mask is not None:
-        positive = positive | rows_of(mask, slice(0, len(users)), tuple(positive.shape), users.device)  # (B, N)
+        positive = positive | rows_of(mask, slice(0, len(users)), (len(users), len(items)), users.device)  # (B, N)
     return multi_positive_loss(users, items, positive, temperature=temperature, reduction="none")  # (B,)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 from torch import Tensor
 
 from recsys_cl.data import Sequences, Split, validated_on_warm_items
-from recsys_cl.objectives.prediction import SEQUENCE_LOSSES, SequenceLoss, Softmax
+from recsys_cl.objectives.prediction import SEQUENCE_LOSSES, Softmax
 from recsys_cl.recommenders.fine_tuned import FineTuned
 from recsys_cl.recommenders.sequential import Sequential
 
@@ -64,7 +64,7 @@ class ColdSequential(Sequential):
     """
 
     model: str = "minilm"
-    loss: Annotated[SequenceLoss, SEQUENCE_LOSSES] = field(default_factory=lambda: Softmax(exclude_known=True))
+    loss: Annotated[Any, SEQUENCE_LOSSES] = field(default_factory=lambda: Softmax(exclude_known=True))
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
         """Tune the language model on ``split.train``, then train the sequence model; as ``Sequential`` does."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from recsys_cl.data import Sequences, Split
 from recsys_cl.data.text import drop_fragments, replace_words
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
-from recsys_cl.losses.contrastive import LOSSES, Loss
+from recsys_cl.losses.contrastive import LOSSES
 from recsys_cl.negatives import in_batch_log_q
 from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.recommenders.base import TrainedRecommender
@@ -93,7 +93,7 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
     length: Annotated[int, Range(1)] = 4
     block: Annotated[int, Range(2)] = 256
     batch_size: Annotated[int, Range(1)] = 64
-    loss: Annotated[Loss | None, LOSSES] = None
+    loss: Annotated[Any, LOSSES] = None
     temperature: Annotated[float, Range(0.01)] = 0.15
     augment: AugmentName = "none"
     residual: float = 0.5

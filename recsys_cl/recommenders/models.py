@@ -136,3 +136,6 @@ def load_recommender(folder: str | Path) -> Recommender:
     if not (isinstance(kind, type) and issubclass(kind, Recommender)):
         raise InputError(f"{str(folder)!r} names settings of a model, not a class; train again")
     return kind.load(folder)
+
+
+__all__ = ["MODELS", "create", "load_recommender", "parse_value"]

@@ -13,6 +13,7 @@ from recsys_cl.encoders.context import Context
 from recsys_cl.encoders.sequence import GRU, Transformer
 from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.losses import LearnedTemperature
+from recsys_cl.negatives import DrawnNegatives
 from recsys_cl.objectives.auxiliary import AuxiliaryLoss
 from recsys_cl.objectives.prediction import Objective, SequenceLoss, Softmax, Step
 
@@ -133,7 +134,7 @@ class SequenceNetwork(nn.Module):
 
     def diagnostics(self) -> dict[str, float]:
         """Means, since the last call, of what the losses' own modules watch."""
-        watched = [one for one in self.learned.values() if hasattr(one, "diagnostics")]
+        watched = [one for one in self.learned.values() if isinstance(one, DrawnNegatives)]
         return {name: value for one in watched for name, value in one.diagnostics(len(self.items.warm)).items()}
 
     def last_states(self, items: Tensor, lengths: Tensor, vectors: Tensor, *context: Tensor | None) -> Tensor:

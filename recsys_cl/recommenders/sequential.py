@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -26,15 +25,14 @@ from recsys_cl.objectives.auxiliary import (
     ItemAlignment,
     SequenceAlignment,
 )
-from recsys_cl.objectives.prediction import SEQUENCE_LOSSES, SequenceLoss, TrainingData
+from recsys_cl.objectives.prediction import SEQUENCE_LOSSES, TrainingData
 from recsys_cl.recommenders.base import TrainedRecommender
 from recsys_cl.recommenders.sequence_network import SequenceNetwork
-from recsys_cl.recommenders.two_tower import TEMPERATURE
-from recsys_cl.recommenders.two_tower_network import Similarity
+from recsys_cl.recommenders.two_tower_network import TEMPERATURE, Similarity
 from recsys_cl.settings import Range
 from recsys_cl.text.encoder import LanguageEncoder
 from recsys_cl.text.geometry import centre
-from recsys_cl.training.adversarial import ATTACKS, Attack
+from recsys_cl.training.adversarial import ATTACKS
 from recsys_cl.training.windows import EventContext, Windows
 
 ROWS = 1024
@@ -91,11 +89,11 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
     heads: Annotated[int, Range(1)] = 2
     similarity: Similarity = "cosine"
     temperature: Annotated[float, Range(0.01)] = TEMPERATURE
-    loss: Annotated[SequenceLoss, SEQUENCE_LOSSES] = "softmax"  # type: ignore[assignment]
-    auxiliary: Annotated[Sequence[AuxiliaryLoss], AUXILIARY_LOSSES] = ()
+    loss: Annotated[Any, SEQUENCE_LOSSES] = "softmax"
+    auxiliary: Annotated[Any, AUXILIARY_LOSSES] = ()
     context: str = ""
     dropout: Annotated[float, Range(0, 0.99)] = 0.2
-    attack: Annotated[Attack | None, ATTACKS] = None
+    attack: Annotated[Any, ATTACKS] = None
     epochs: Annotated[int, Range(1)] = 40
     batch_size: Annotated[int, Range(1)] = 128
     learning_rate: float = 3e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from recsys_cl.data import Sequences, Split
 from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling, UserTowerName
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
-from recsys_cl.losses.contrastive import LOSSES, Loss
+from recsys_cl.losses.contrastive import LOSSES
 from recsys_cl.negatives import in_batch_log_q
 from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.negatives.strategies import SAMPLERS, InBatch, Sampler
@@ -23,7 +23,7 @@ from recsys_cl.recommenders.base import TrainedRecommender
 from recsys_cl.recommenders.two_tower_network import TEMPERATURE, Similarity, TwoTowerNetwork
 from recsys_cl.settings import Range
 from recsys_cl.text.encoder import LanguageEncoder
-from recsys_cl.training.adversarial import ATTACKS, Attack
+from recsys_cl.training.adversarial import ATTACKS
 from recsys_cl.training.examples import NextItemExamples
 
 
@@ -69,13 +69,13 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
     length: Annotated[int, Range(1)] = 50
     similarity: Similarity = "cosine"
     temperature: Annotated[float, Range(0.01)] = TEMPERATURE
-    loss: Annotated[Loss, LOSSES] = "info-nce"  # type: ignore[assignment]
-    sampler: Annotated[Sampler, SAMPLERS] = None  # type: ignore[assignment]
+    loss: Annotated[Any, LOSSES] = "info-nce"
+    sampler: Annotated[Any, SAMPLERS] = None
     log_q: bool = True
     dropout: Annotated[float, Range(0, 0.99)] = 0.2
     id_dropout: Annotated[float, Range(0, 0.99)] = 0.0
     event_dropout: Annotated[float, Range(0, 0.99)] = 0.0
-    attack: Annotated[Attack | None, ATTACKS] = None
+    attack: Annotated[Any, ATTACKS] = None
     epochs: Annotated[int, Range(1)] = 10
     batch_size: Annotated[int, Range(1)] = 512
     learning_rate: float = 3e-3

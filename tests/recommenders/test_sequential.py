@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from recsys_cl.training.window_parts import KnownItems
 
 from recsys_cl.data import Interactions, Sequences, Split, leave_last_n, leave_one_out, synthetic
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.recommenders import Sequential, create, load_recommender
-from recsys_cl.training.window_parts import KnownItems
 from recsys_cl.training.windows import Windows
 
 N = 24

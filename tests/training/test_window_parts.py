@@ -2,11 +2,6 @@
 
 import numpy as np
 import pytest
-
-from recsys_cl.data import Sequences
-from recsys_cl.negatives import UniformNegatives
-from recsys_cl.negatives.exclusions import KnownPositives
-from recsys_cl.positives.view_pairs import views_named
 from recsys_cl.training.window_parts import (
     EventContext,
     ForgottenIds,
@@ -18,6 +13,11 @@ from recsys_cl.training.window_parts import (
     SharedNegatives,
     TwoViews,
 )
+
+from recsys_cl.data import Sequences
+from recsys_cl.negatives import UniformNegatives
+from recsys_cl.negatives.exclusions import KnownPositives
+from recsys_cl.positives.view_pairs import views_named
 from recsys_cl.training.windows import Cut, Windows
 
 N = 12
