@@ -16,7 +16,6 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -24,14 +23,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
+from storing import store
 from torch import Tensor
 
 from recsys_cl import assets
-from recsys_cl.book.results import write_result
 from recsys_cl.data import Interactions, load_movielens
 from recsys_cl.text import LanguageEncoder, backbone
-
-RESULTS = Path(__file__).parents[1] / "book" / "results"
 
 Encode = Callable[[list[str]], Tensor]
 
@@ -76,7 +73,7 @@ def contenders() -> dict[str, Encode]:
 
 
 def race(texts: list[str], names: dict[str, Encode]) -> list[dict[str, Any]]:
-    """Seconds and relative speed of each contender, and its least cosine to the vectors of the default peer."""
+    """Seconds and relative speed of each contender, and its minimum cosine to the vectors of the default peer."""
     vectors = {name: encode(texts) for name, encode in names.items()}  # the warm-up
     expected = vectors["sentence-transformers, batches of 32"]
     rounds: list[dict[str, float]] = []
@@ -116,10 +113,7 @@ def everything() -> dict[str, Any]:
 
 def main() -> None:
     warnings.filterwarnings("ignore", message=".*longer than .* tokens and w.* cut")
-    started = time.perf_counter()
-    result = everything()
-    seconds = time.perf_counter() - started
-    write_result("encode", result, command="python benchmarks/encode.py", seconds=seconds, folder=RESULTS)
+    store("encode", "encode.py", everything)
 
 
 if __name__ == "__main__":

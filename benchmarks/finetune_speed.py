@@ -8,17 +8,16 @@ The result is book/results/finetune-speed.json.
 import statistics
 import tempfile
 import time
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from storing import store
 from transformers import TrainerCallback
 
 from recsys_cl import assets
-from recsys_cl.book.results import write_result
 from recsys_cl.data import load_movielens
 from recsys_cl.negatives import in_batch_log_q
 from recsys_cl.negatives.exclusions import KnownPositives
@@ -27,7 +26,6 @@ from recsys_cl.text import LanguageEncoder
 from recsys_cl.training.examples import HistoryPairs
 from recsys_cl.training.run import TrainingConfig, train
 
-RESULTS = Path(__file__).parent.parent / "book" / "results"
 BATCH, STEPS, ROUNDS, TOKENS, TITLES = 64, 7, 2, 32, 4
 
 
@@ -47,7 +45,7 @@ class Stopwatch(TrainerCallback):
         return BATCH * (len(self.ends) - 1) / (self.ends[-1] - self.ends[0])
 
 
-def ours(precision: str) -> float:
+def ours(precision: Literal["float32", "bfloat16"]) -> float:
     data = load_movielens()
     train_events = data.sequences(seed=0)
     encoder = LanguageEncoder("minilm", max_length=TOKENS, precision=precision)
@@ -103,8 +101,8 @@ def theirs(bf16: bool) -> float:
     return watch.pairs_per_second
 
 
-def main() -> None:
-    started = time.perf_counter()
+def everything() -> dict[str, Any]:
+    """Let the four sides take turns."""
     sides = {
         "recsys_cl, float32": lambda: ours("float32"),
         "sentence-transformers, float32": lambda: theirs(bf16=False),
@@ -127,14 +125,8 @@ def main() -> None:
         for precision in ("float32", "bfloat16")
     }
     setting = {"batch": BATCH, "steps": STEPS, "rounds": ROUNDS, "tokens": TOKENS, "titles": TITLES}
-    write_result(
-        "finetune-speed",
-        {"setting": setting, "rows": rows, "ratio": ratios},
-        command="python benchmarks/finetune_speed.py",
-        seconds=time.perf_counter() - started,
-        folder=RESULTS,
-    )
+    return {"setting": setting, "rows": rows, "ratio": ratios}
 
 
 if __name__ == "__main__":
-    main()
+    store("finetune-speed", "finetune_speed.py", everything)

@@ -22,11 +22,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from storing import RESULTS
 
 from recsys_cl.book.results import write_result
 from recsys_cl.data import Interactions, synthetic
-
-RESULTS = Path(__file__).parent.parent / "book" / "results"
 
 ALPHABETS = ("电影书音乐城市山水花鸟风月雪夜光影", "ابتثجحخدذرزسشصضطظعغفقكلمنهوي", "абвгдежзийклмнопрстуфхцчшщыэюя")
 FOLLOWS = 0.4

@@ -21,12 +21,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from storing import store
 from torch import Tensor, nn
 
-from recsys_cl.book.results import write_result
 from recsys_cl.losses import info_nce_loss, nt_xent_loss, partition, symmetric_info_nce_loss
-
-RESULTS = Path(__file__).parents[1] / "book" / "results"
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -67,7 +65,7 @@ def peers_of_info_nce() -> dict[str, Loss]:
         MultipleNegativesRankingLoss,
     )
 
-    sentences_are_embeddings = nn.Sequential(nn.Identity())
+    sentences_are_embeddings: Any = nn.Sequential(nn.Identity())
     plain = MultipleNegativesRankingLoss(sentences_are_embeddings, scale=1 / TEMPERATURE)
     cached = CachedMultipleNegativesRankingLoss(sentences_are_embeddings, scale=1 / TEMPERATURE, mini_batch_size=1024)
 
@@ -97,8 +95,8 @@ def peers_of_nt_xent() -> dict[str, Loss]:
 
 def inputs(batch: int, dim: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    draws = (torch.randn(batch, dim, generator=generator) for _ in range(2))
-    return tuple(F.normalize(draw, out=draw).requires_grad_() for draw in draws)
+    first, second = (torch.randn(batch, dim, generator=generator) for _ in range(2))
+    return F.normalize(first, out=first).requires_grad_(), F.normalize(second, out=second).requires_grad_()
 
 
 def once(loss: Loss, query: Tensor, item: Tensor) -> tuple[float, float]:
@@ -241,10 +239,7 @@ def main() -> None:
             )
         )
     else:
-        started = time.perf_counter()
-        result = everything()
-        seconds = time.perf_counter() - started
-        write_result("losses", result, command="python benchmarks/losses.py", seconds=seconds, folder=RESULTS)
+        store("losses", "losses.py", everything)
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def write_run(folder: Path, result: dict[str, object]) -> None:
-    (folder / "run.json").write_text(json.dumps({"command": "python benchmarks/run.py run", "result": result}))
+    (folder / "run.json").write_text(json.dumps({"command": "python experiments/run.py run", "result": result}))
 
 
 def shown(folder: Path) -> str:

@@ -53,7 +53,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     folder.mkdir()
     ignore = shutil.ignore_patterns("__pycache__", "*.ipynb")
-    for name in ("recsys_cl", "book", "tests", "benchmarks"):
+    for name in ("recsys_cl", "book", "tests", "benchmarks", "experiments"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE", "LICENSE-PROSE.md", "environment.yml", "constraints.txt"):
         shutil.copyfile(ROOT / name, folder / name)

@@ -22,6 +22,8 @@ OWN_SCRIPT = {
     "losses": "losses.py",
     "encode": "encode.py",
     "finetune-speed": "finetune_speed.py",
+    "claims-latency": "latency.py",
+    "adversarial-overhead": "adversarial_overhead.py",
 }
 STORED = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
 COMPARISONS = [name for name, run in STORED.items() if "tests" in run["result"]]
@@ -38,7 +40,8 @@ def data() -> Interactions:
 def test_every_run_says_where_it_comes_from() -> None:
     assert {"search", "compare-leave-one-out", "compare-cold-items", "compare-leave-last-n"} <= set(STORED)
     for name, run in STORED.items():
-        assert run["command"] == f"python benchmarks/{OWN_SCRIPT.get(name, f'run.py {name}')}"
+        made_by = f"benchmarks/{OWN_SCRIPT[name]}" if name in OWN_SCRIPT else f"experiments/run.py {name}"
+        assert run["command"] == f"python {made_by}"
         assert {"versions", "device", "threads", "commit", "date", "seconds"} <= set(run)
         assert run["seconds"] < 3600
     assert len(ledger(RESULTS)) == len(STORED)

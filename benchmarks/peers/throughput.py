@@ -65,8 +65,8 @@ def main() -> None:
     size = {"dim": DIM, "blocks": BLOCKS, "length": LENGTH}
     result = {"items": splits.N_ITEMS, "size": size, "rows": rows}
     seconds = time.perf_counter() - started
-    command = "python benchmarks/peers/throughput.py"
-    write_result("throughput", result, command=command, seconds=seconds, folder=RESULTS)
+    command_line = "python benchmarks/peers/throughput.py"
+    write_result("throughput", result, command=command_line, seconds=seconds, folder=RESULTS)
 
 
 if __name__ == "__main__":

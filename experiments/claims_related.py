@@ -1,74 +1,66 @@
-"""Do related items score above unrelated ones that are as popular? In trained spaces, and in untrained ones."""
+"""Experiment for a claim: whether related items score above unrelated ones of equal popularity, trained or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from adversarial import slug, world
-from llm_parts import genres_of
-from parts import kept
-from tables import Runs, against, table
+from common import Experiment, Make, Parts, Runs, against, genre_flags, named, table, world
+from pointwise import CONTRAST, NO_CONTRAST, POINTWISE
 
-from recsys_cl.data import Interactions, Split
+from recsys_cl.data import Split
 from recsys_cl.evaluation import Evaluation
 from recsys_cl.recommenders import LanguageContent, Recommender, TwoTower
 
 DRAWS = 3
 WINDOW = 10
-"""An item of equal popularity is at most so many places away in the order of popularity."""
+"""Maximum distance, in ranks of popularity, of an item that counts as equally popular."""
 
 PARTNERS = 20
-"""Films of a common genre that are drawn for every film."""
+"""Films of a common genre drawn per film."""
 
 OF_USER, OF_GENRE, NEXT = "chosen by one user", "of one genre", "the user's next film"
 Wins = dict[str, Evaluation]
 """Relation to the comparisons that the related item wins: 1, or 1/2 for a tie, or 0."""
 
 
-def related(spaces: Mapping[str, Callable[[int], Recommender]], reference: str) -> Callable[[Path], dict[str, Any]]:
-    """How often what is related has the higher cosine, or score.
+SPACES: dict[str, Make] = {
+    "minilm-raw": named("minilm-raw"),
+    "minilm": named("minilm"),
+    CONTRAST: named("two-tower"),
+    NO_CONTRAST: POINTWISE,
+    "popularity": named("popularity"),
+}
 
-    Held-out events alone make items related, and nothing that a user ever had counts as unrelated.
+
+def related(parts: Parts) -> dict[str, Any]:
+    """Measure how often a related item has the higher cosine or score.
+
+    Only held-out events make items related, and no item of the user's counts as unrelated.
     """
-
-    def run(partial: Path) -> dict[str, Any]:
-        runs: dict[str, Runs] = {}
-        for draw in range(DRAWS):
-            split = world(draw)
-            for name, make in spaces.items():
-                stem = partial / f"{slug(name)}-{draw}"
-                made = kept(stem.with_suffix(".json"), lambda m=make, s=split, d=draw, f=stem: compared(m(d), s, d, f))
-                for relation in made["relations"]:
-                    values = Evaluation.load(of_relation(stem, relation))
-                    runs.setdefault(relation, {}).setdefault(name, []).append(values)
-        return {
-            "protocol": {"data": split.data.name, "split": split.protocol, "window": WINDOW, "draws": DRAWS},
-            "relations": {relation: table(found, ["auc"]) for relation, found in runs.items()},
-            "paired": {relation: against(found, reference, ["auc"])["auc"] for relation, found in runs.items()},
-        }
-
-    return run
+    runs: dict[str, Runs] = {}
+    for draw in range(DRAWS):
+        split = world(draw)
+        for name, make in SPACES.items():
+            for relation, values in parts.keep(f"{name}-{draw}", partial(compared, make, split, draw)).items():
+                runs.setdefault(relation, {}).setdefault(name, []).append(values)
+    return {
+        "protocol": {"data": split.data.name, "split": split.protocol, "window": WINDOW, "draws": DRAWS},
+        "relations": {relation: table(found, ["auc"]) for relation, found in runs.items()},
+        "paired": {relation: against(found, CONTRAST, ["auc"])["auc"] for relation, found in runs.items()},
+    }
 
 
-def compared(model: Recommender, split: Split, draw: int, stem: Path) -> dict[str, Any]:
-    """Fit, compare, and keep the values of every relation beside the file."""
-    found = wins_of(model.fit(split), split, np.random.default_rng(draw))
-    for relation, values in found.items():
-        values.save(of_relation(stem, relation))
-    return {"relations": {relation: values.mean("auc") for relation, values in found.items()}}
-
-
-def of_relation(stem: Path, relation: str) -> Path:
-    return stem.with_name(f"{stem.name}-{slug(relation)}.npz")
+def compared(make: Make, split: Split, draw: int) -> Wins:
+    """Fit a model, and return the comparisons of each relation."""
+    return wins_of(make(draw).fit(split), split, np.random.default_rng(draw))
 
 
 def wins_of(model: Recommender, split: Split, rng: np.random.Generator) -> Wins:
-    """Comparisons in the model's space; a model without vectors of items can only score the user's next film."""
+    """Return the comparisons in the model's space; without item vectors, only those of the user's next film."""
     had = all_events(split)  # (U, N)
     queries = split.test
     scores = model.score(queries.history).numpy()  # (Q, N)
@@ -94,7 +86,7 @@ def decided(
     split: Split,
     rng: np.random.Generator,
 ) -> Evaluation:
-    """Whether each item beats one of equal popularity in its row of scores; without such a one it is left out."""
+    """Return whether each item beats one of equal popularity in its row; items without a rival are left out."""
     rival = as_popular(item, barred, split.counts, rng)
     there = rival >= 0
     lead = scores[row, item] - scores[row, rival]
@@ -102,7 +94,7 @@ def decided(
 
 
 def as_popular(item: np.ndarray, barred: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random item near each one in the order of popularity and not barred, ``(P,)``; -1 where there is none.
+    """Draw an item of about equal popularity that is not barred, ``(P,)``; -1 where there is none.
 
     Args:
         item: ``(P,)``.
@@ -123,7 +115,7 @@ def as_popular(item: np.ndarray, barred: np.ndarray, counts: np.ndarray, rng: np
 
 
 def item_vectors(model: Recommender, n_items: int) -> torch.Tensor | None:
-    """Unit vectors of the items, ``(n_items, dim)``, if the model has any."""
+    """Return the unit vectors of the items, ``(n_items, dim)``, if the model has any."""
     if isinstance(model, TwoTower):
         with torch.no_grad():
             return model.network.embed_items(torch.arange(n_items))
@@ -131,14 +123,14 @@ def item_vectors(model: Recommender, n_items: int) -> torch.Tensor | None:
 
 
 def all_events(split: Split) -> np.ndarray:
-    """What each user ever had, ``(users, n_items)``."""
+    """Return whether each user ever had each item, ``(users, n_items)``."""
     had = np.zeros((len(split.train), split.n_items), dtype=bool)
     had[split.data.user, split.data.item] = True
     return had
 
 
 def pairs_of_users(split: Split) -> np.ndarray:
-    """User, earlier and later item of every pair of held-out events of one user, ``(P, 3)``."""
+    """Return user, earlier item and later item of each pair of a user's held-out events, ``(P, 3)``."""
     queries = split.test
     target = queries.target.items[queries.target.start]
     return np.array(
@@ -150,21 +142,18 @@ def pairs_of_users(split: Split) -> np.ndarray:
     )
 
 
-def genre_flags(data: Interactions) -> np.ndarray:
-    """``(n_items, genres)``, 1 where a film has the genre."""
-    genres = genres_of(data)
-    return np.array([[genre in own for genre in sorted(set().union(*genres))] for own in genres], dtype=np.float64)
-
-
 def common_genre(split: Split) -> np.ndarray:
-    """Whether two films have a genre in common, ``(n_items, n_items)``."""
+    """Return whether two films share a genre, ``(n_items, n_items)``."""
     flags = genre_flags(split.data)  # (N, G)
     return flags @ flags.T > 0
 
 
 def pairs_of(together: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Every item with some of those it goes together with, ``(P, 2)``."""
+    """Draw up to ``PARTNERS`` partners of each item, ``(P, 2)``."""
     chance = np.where(together & ~np.eye(len(together), dtype=bool), rng.random(together.shape), -1.0)  # (N, N)
     partner = np.argsort(-chance, axis=1)[:, :PARTNERS]  # (N, K)
     rows, places = np.nonzero(np.take_along_axis(chance, partner, axis=1) >= 0)
     return np.stack([rows, partner[rows, places]], axis=1)
+
+
+RUNS: dict[str, Experiment] = {"claims-related": related}

@@ -1,4 +1,4 @@
-"""The two-tower network without contrast: each pair alone is asked whether it belongs together."""
+"""The two-tower network trained without contrast: binary cross-entropy on single pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recsys_cl.data import Split
 from recsys_cl.losses.next_item import binary_next_item_loss
-from recsys_cl.recommenders import TwoTower
+from recsys_cl.recommenders import Recommender, TwoTower
 from recsys_cl.recommenders.two_tower_network import SamplerName, TwoTowerNetwork
 
 NO = -30.0
@@ -56,3 +56,13 @@ class Pointwise(TwoTower):
     def _train(self, split: Split, network: nn.Module, *examples: Any, **settings: Any) -> None:
         assert isinstance(network, TwoTowerNetwork)
         super()._train(split, PairByPair(network), *examples, **settings)
+
+
+CONTRAST, SAME_NEGATIVES = "two-tower", "two-tower, negatives of the pointwise"
+NO_CONTRAST = "two-tower, pointwise"
+"""Names of the twins in tables."""
+
+
+def POINTWISE(seed: int) -> Recommender:
+    """Return the untrained two-tower model without contrast. It is made nowhere else."""
+    return Pointwise(seed=seed)

@@ -1,17 +1,15 @@
-"""What small language models know of films by their bare titles.
-
-    python benchmarks/run.py llm-memory
+"""Experiment of chapter 3: what small language models have memorised of films, asked by their bare titles.
 
 SmolLM2 is asked for years, genres and the second halves of titles; MiniLM's vectors are probed by ridge regression.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from llm_parts import SEED, genres_of, in_blocks, language_model, leave_one_out_split, mean_with_interval, titles_of
+from ch03_language_models import SEED, language_model, leave_one_out_split
+from common import Experiment, Parts, genres_of, mean_with_interval
 from scipy.stats import spearmanr
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import RidgeCV
@@ -23,37 +21,35 @@ from recsys_cl.text import LanguageEncoder
 FILMS = 500  # films asked about one by one
 
 
-def llm_memory(partial: Path) -> dict[str, Any]:
-    """Years, endings of titles and genres from SmolLM2's memory; linear probes of MiniLM's vectors of bare titles."""
+def llm_memory(parts: Parts) -> dict[str, Any]:
+    """Ask SmolLM2 for years, endings of titles and genres, and probe MiniLM's vectors of bare titles."""
     split = leave_one_out_split()
     data = split.data
     films = [item for item, year in enumerate(data.items["year"]) if year is not None]
     asked = np.sort(np.random.default_rng(SEED).permutation(films)[:FILMS])
-    titles, years = titles_of(data), np.array([year or 0 for year in data.items["year"]])
+    titles, years = data.titles, np.array([year or 0 for year in data.items["year"]])
     genres, counts = genres_of(data), split.counts
     labels = sorted(set().union(*(genres[item] for item in films)) - {"unknown"})
     result: dict[str, Any] = {"config": {"model": "smollm2", "precision": "bfloat16", "films": FILMS, "seed": SEED}}
 
     known = [str(year) for year in range(years[films].min(), years[films].max() + 1)]
-    answers = in_blocks(
-        partial, "year", len(asked), lambda rows: ask_years([titles[asked[row]] for row in rows], known)
-    )
+    answers = parts.in_blocks("year", len(asked), lambda rows: ask_years([titles[asked[row]] for row in rows], known))
     result["year"] = year_memory(np.array(answers["year"]), years[asked], counts[asked])
 
-    answers = in_blocks(
-        partial, "genre", len(asked), lambda rows: ask_genres([titles[asked[row]] for row in rows], labels)
+    answers = parts.in_blocks(
+        "genre", len(asked), lambda rows: ask_genres([titles[asked[row]] for row in rows], labels)
     )
     result["genre"] = genre_memory(np.array(answers["log_prob"]), [genres[item] for item in asked], labels)
 
     long = [title for title in titles if len(title.split()) >= 4]
-    answers = in_blocks(partial, "ending", len(long), lambda rows: ask_endings([long[row] for row in rows]))
+    answers = parts.in_blocks("ending", len(long), lambda rows: ask_endings([long[row] for row in rows]))
     result["ending"] = {
         "completed": mean_with_interval(answers["right"]),
         "another film's ending": mean_with_interval(answers["other"]),
         "examples": [title for title, right in zip(long, answers["right"], strict=True) if right][:20],
     }
 
-    answers = in_blocks(partial, "likelihood", len(titles), lambda rows: ask_titles([titles[row] for row in rows]))
+    answers = parts.in_blocks("likelihood", len(titles), lambda rows: ask_titles([titles[row] for row in rows]))
     total, tokens = np.array(answers["total"]), np.array(answers["tokens"])
     result["likelihood and popularity"] = {
         "total": rank_correlation(total, counts),
@@ -67,7 +63,7 @@ def llm_memory(partial: Path) -> dict[str, Any]:
 
 
 def ask_years(titles: list[str], known: list[str]) -> dict[str, list]:
-    """The most likely year of each title; all years share their century, which stands in the prompt."""
+    """Return the most likely year of each title; the prompt gives the century, which all years share."""
     century = known[0][:2]
     assert all(year.startswith(century) for year in known)
     answers = []
@@ -79,7 +75,7 @@ def ask_years(titles: list[str], known: list[str]) -> dict[str, list]:
 
 
 def year_memory(answered: np.ndarray, true: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
-    """Hits within 0 and 1 years: of the answers, of the best constant, and of the answers to another title."""
+    """Return hits within 0 and 1 years of the answers, the best constant, and the answers to other titles."""
     result: dict[str, Any] = {
         "answers": {int(year): int(n) for year, n in zip(*np.unique(answered, return_counts=True), strict=True)}
     }
@@ -100,7 +96,7 @@ def year_memory(answered: np.ndarray, true: np.ndarray, counts: np.ndarray) -> d
 
 
 def ask_genres(titles: list[str], labels: list[str]) -> dict[str, list]:
-    """Log-probability of each genre's name after each title, less that after no title."""
+    """Return the log-probability of each genre after each title, plain and minus that without a title."""
     names = [f" {label}" for label in labels]
     plain, _ = language_model().log_likelihood("The genre of the film is", names)
     rows = [language_model().log_likelihood(f'The genre of the film "{title}" is', names)[0] for title in titles]
@@ -108,7 +104,7 @@ def ask_genres(titles: list[str], labels: list[str]) -> dict[str, list]:
 
 
 def genre_memory(log_prob: np.ndarray, true: list[set[str]], labels: list[str]) -> dict[str, Any]:
-    """Whether the likeliest genre is one of the film's: plain, calibrated, for another title, and the best constant."""
+    """Return how often the likeliest genre is right, beside other titles' answers and the best constant."""
     is_true = np.array([[label in names for label in labels] for names in true])  # (n, labels)
     rows = np.arange(len(true))
     common = int(is_true.sum(0).argmax())
@@ -124,7 +120,7 @@ def genre_memory(log_prob: np.ndarray, true: list[set[str]], labels: list[str]) 
 
 
 def ask_endings(titles: list[str]) -> dict[str, list]:
-    """Whether the second half of a title is written after its first half, and whether another title's is."""
+    """Return whether the model completes each title from its first half, and whether with another title's ending."""
     halves = [
         (" ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])) for words in map(str.split, titles)
     ]
@@ -139,13 +135,13 @@ def ask_endings(titles: list[str]) -> dict[str, list]:
 
 
 def ask_titles(titles: list[str]) -> dict[str, list]:
-    """Log-probability of each title with its closing quotation mark, in a sentence that announces one."""
+    """Return the log-probability and the token count of each quoted title after a prompt that announces a title."""
     total, tokens = language_model().log_likelihood("The title of the film is", [f' "{title}"' for title in titles])
     return {"total": total.tolist(), "tokens": tokens.tolist()}
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray, samples: int = 2_000) -> dict[str, float]:
-    """Spearman's correlation with a 95 % bootstrap interval over films."""
+    """Return Spearman's correlation with its 95 % bootstrap interval over films."""
     rng = np.random.default_rng(SEED)
     draws = rng.integers(len(first), size=(samples, len(first)))
     low, high = np.quantile([spearmanr(first[draw], second[draw]).statistic for draw in draws], [0.025, 0.975])
@@ -153,7 +149,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, samples: int = 2_000
 
 
 def mean_auc(scores: np.ndarray, truth: np.ndarray, labels: list[str], samples: int = 200) -> dict[str, Any]:
-    """AUC within each label that at least 10 films have and 10 have not; their mean with an interval over films."""
+    """Return the mean AUC, with an interval over films, of labels with at least 10 positive and 10 negative films."""
     frequent = np.flatnonzero((truth.sum(0) >= 10) & ((~truth).sum(0) >= 10))
     by_label = {labels[label]: float(roc_auc_score(truth[:, label], scores[:, label])) for label in frequent}
     means = []
@@ -168,7 +164,7 @@ def mean_auc(scores: np.ndarray, truth: np.ndarray, labels: list[str], samples: 
 def probes(
     titles: list[str], years: np.ndarray, counts: np.ndarray, genres: list[set[str]], labels: list[str]
 ) -> dict[str, Any]:
-    """Out-of-fold ridge predictions from bare titles: MiniLM's vectors beside TF-IDF."""
+    """Score out-of-fold ridge predictions from bare titles, by MiniLM and by TF-IDF."""
     inputs = {
         "minilm": LanguageEncoder("minilm").encode(titles).numpy(),
         "tfidf": TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+").fit_transform(titles).toarray(),
@@ -187,3 +183,6 @@ def probes(
             "genre": mean_auc(np.stack([predicted(column) for column in truth.T], axis=1), truth, labels),
         }
     return result
+
+
+RUNS: dict[str, Experiment] = {"llm-memory": llm_memory}

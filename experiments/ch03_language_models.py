@@ -1,28 +1,23 @@
-"""Stored runs of a small chat model as a ranker, and as a writer of profiles and reasons.
+"""Experiments of chapter 3: a small chat model as a ranker, and as a writer of profiles and reasons.
 
-    python benchmarks/run.py llm-ranker
-    python benchmarks/run.py llm-profiles
-
-Everything is asked in bfloat16 and, where text is written, for the most likely word: no chance but that of the samples.
+The model runs in bfloat16 and decodes greedily: the only chance is in the samples of users and candidates.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from functools import cache, partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from llm_memory import llm_memory
-from llm_parts import SEED, genres_of, in_blocks, language_model, leave_one_out_split, mean_with_interval, titles_of
+from common import Experiment, Parts, genres_of, mean_with_interval, paired
 from scipy.stats import spearmanr
 
 from recsys_cl.book.grounding import grounding, labels_named
-from recsys_cl.data import Interactions, Queries, history_text
-from recsys_cl.evaluation import Evaluation, compare, rank_metrics
+from recsys_cl.data import Interactions, Queries, Split, history_text, leave_one_out, load_movielens
+from recsys_cl.evaluation import Evaluation, rank_metrics
 from recsys_cl.recommenders import create
 from recsys_cl.recommenders.prompted import (
     LikelihoodRanker,
@@ -34,6 +29,7 @@ from recsys_cl.recommenders.prompted import (
 from recsys_cl.text import LanguageEncoder
 from recsys_cl.text.decoder import LanguageModel
 
+SEED = 0
 USERS, CANDIDATES, LAST, ORDERS = 200, 20, 20, 5
 SPOT = 2  # users whose scores are stored, to be computed again by a test
 RIVALS = ("random", "popularity", "tfidf", "minilm", "ease-recency")
@@ -49,27 +45,40 @@ CONFIG = {
 }
 
 
+@cache
+def language_model(precision: Literal["bfloat16", "float32"] = "bfloat16") -> LanguageModel:
+    """Return SmolLM2, loaded once."""
+    return LanguageModel("smollm2", precision=precision)
+
+
+@cache
+def leave_one_out_split() -> Split:
+    """Return the split of this chapter."""
+    return leave_one_out(load_movielens(), seed=SEED)
+
+
 def questions() -> Queries:
-    """The test queries of a seeded sample of users."""
+    """Return the test queries of a seeded sample of users."""
     test = leave_one_out_split().test
     return test[np.sort(np.random.default_rng(SEED).permutation(len(test))[:USERS])]
 
 
 def samplings() -> dict[str, np.ndarray]:
-    """Weights with which the other candidates are drawn."""
+    """Return the sampling weights of the negative candidates, ``(n_items,)`` each."""
     counts = leave_one_out_split().counts
     return {"uniform": np.ones(len(counts)), "popularity": counts.astype(np.float64)}
 
 
 def histories_of(queries: Queries) -> list[list[str]]:
-    titles = titles_of(leave_one_out_split().data)
+    """Return the titles of each query's history, the oldest first."""
+    titles = leave_one_out_split().data.titles
     history = queries.history
     bounds = zip(history.start, history.stop, strict=True)
     return [[titles[item] for item in history.items[start:stop]] for start, stop in bounds]
 
 
 def ranked(scores: dict[str, torch.Tensor], candidates: np.ndarray, queries: Queries, against: str) -> dict[str, Any]:
-    """A table of scorers on the same candidates, each tested against one of them."""
+    """Return a table of scorers on the same candidates, with paired tests against one of them."""
     target = queries.target.items[queries.target.start]
     place = (candidates == target[:, None]).argmax(1)
     evaluations = {}
@@ -80,32 +89,27 @@ def ranked(scores: dict[str, torch.Tensor], candidates: np.ndarray, queries: Que
         {"model": name, "metrics": {metric: mean_with_interval(one.metrics[metric]) for metric in METRICS}}
         for name, one in evaluations.items()
     ]
-    tests = {name: vars(test) for name, test in compare(evaluations, against=against).items()}
-    return {"rows": rows, "against": against, "tests": tests}
+    return {"rows": rows, "against": against, "tests": paired(evaluations, against)}
 
 
 def rivals(candidates: np.ndarray, queries: Queries, names: tuple[str, ...] = RIVALS) -> dict[str, torch.Tensor]:
-    """Scores of models that need no prompt, ``(users, candidates)`` each."""
+    """Return the scores of models without a prompt, ``(users, candidates)`` each."""
     split = leave_one_out_split()
     return {
         name: create(name).fit(split).score(queries.history).gather(1, torch.from_numpy(candidates)) for name in names
     }
 
 
-def llm_ranker(partial: Path) -> dict[str, Any]:
-    """Twenty candidates ranked by the likelihood of their titles and by the letter that the model answers."""
+def llm_ranker(parts: Parts) -> dict[str, Any]:
+    """Rank twenty candidates by the likelihood of their titles, and by the letter that the model answers."""
     queries = questions()
-    histories, titles = histories_of(queries), titles_of(leave_one_out_split().data)
-    parts = ("tables", "places", "correlation with popularity", "spot")
-    result: dict[str, Any] = {"config": CONFIG} | {part: {} for part in parts}
+    histories, titles = histories_of(queries), leave_one_out_split().data.titles
+    result: dict[str, Any] = {"config": CONFIG}
+    result |= {key: {} for key in ("tables", "places", "correlation with popularity", "spot")}
     for sampling, weights in samplings().items():
         candidates = sample_candidates(queries, weights, n=CANDIDATES, seed=SEED)
         named = [[titles[item] for item in row] for row in candidates]
-
-        def ask(rows: range, named: list[list[str]] = named) -> dict[str, list]:
-            return ask_both_ways(language_model(), [histories[row] for row in rows], [named[row] for row in rows])
-
-        answers = in_blocks(partial, sampling, len(queries), ask)
+        answers = parts.in_blocks(sampling, len(queries), partial(ask_both_ways, histories, named))
         scores = rivals(candidates, queries)
         scores |= {f"smollm2 likelihood, {key}": torch.tensor(answers[key]) for key in ("total", "mean", "calibrated")}
         places, log_prob = np.array(answers["places"]), torch.tensor(answers["log_prob"])  # (U, orders, n)
@@ -132,12 +136,14 @@ def llm_ranker(partial: Path) -> dict[str, Any]:
     return result
 
 
-def ask_both_ways(model: LanguageModel, histories: list[list[str]], named: list[list[str]]) -> dict[str, list]:
-    """Likelihoods of the candidates' titles, and log-probabilities of their letters in every order."""
+def ask_both_ways(histories: list[list[str]], named: list[list[str]], rows: range) -> dict[str, list]:
+    """Return likelihoods of candidate titles, and log-probabilities of their letters in each order, for some users."""
+    model = language_model()
     by_likelihood = LikelihoodRanker(model, last=LAST)
     by_letter = ListRanker(model, last=LAST, orders=ORDERS, seed=SEED)
     answers: dict[str, list] = {key: [] for key in ("total", "mean", "calibrated", "places", "log_prob", "seconds")}
-    for history, candidates in zip(histories, named, strict=True):
+    for row in rows:
+        history, candidates = histories[row], named[row]
         started = time.perf_counter()
         likelihood = by_likelihood.score(history, candidates)
         half = time.perf_counter()
@@ -151,7 +157,7 @@ def ask_both_ways(model: LanguageModel, histories: list[list[str]], named: list[
 
 
 def by_place(log_prob: torch.Tensor, places: np.ndarray, candidates: np.ndarray, queries: Queries) -> dict[str, Any]:
-    """What a place in the list is worth: its probability, how often it wins, how often the target there wins."""
+    """Measure position bias: probability of each place, how often it wins, and how often it wins with the target."""
     wins = F.one_hot(log_prob.argmax(2), CANDIDATES).double()  # (U, orders, n)
     target = queries.target.items[queries.target.start]
     is_target = np.take_along_axis(candidates[:, None], places, axis=2) == target[:, None, None]  # (U, orders, n)
@@ -163,17 +169,17 @@ def by_place(log_prob: torch.Tensor, places: np.ndarray, candidates: np.ndarray,
 
 
 def precision_check(queries: Queries, histories: list[list[str]], users: int = 10) -> dict[str, float]:
-    """How far bfloat16 is from float32, on a few users' popular candidates."""
+    """Compare bfloat16 with float32 on popular candidates of a few users."""
     candidates = sample_candidates(queries, samplings()["popularity"], n=CANDIDATES, seed=SEED)[:users]
-    titles = titles_of(leave_one_out_split().data)
+    titles = leave_one_out_split().data.titles
     totals = [
         torch.stack(
             [
-                LikelihoodRanker(language_model(precision), last=LAST).score(history, [titles[i] for i in row]).total
+                LikelihoodRanker(model, last=LAST).score(history, [titles[i] for i in row]).total
                 for history, row in zip(histories, candidates, strict=False)
             ]
         )
-        for precision in ("bfloat16", "float32")
+        for model in (language_model(), language_model("float32"))
     ]
     rank = [total.argsort(1, descending=True).argsort(1).double() for total in totals]
     return {
@@ -186,18 +192,18 @@ def precision_check(queries: Queries, histories: list[list[str]], users: int = 1
 
 
 def favourite_genres(items: np.ndarray, genres: list[set[str]], n: int = 3) -> list[str]:
-    """The genres that most of the items have, ties in alphabetical order."""
+    """Return the most frequent genres of the items, ties in alphabetical order."""
     counts: dict[str, int] = {}
     for genre in sorted(genre for item in items for genre in genres[item]):
         counts[genre] = counts.get(genre, 0) + 1
     return sorted(counts, key=lambda genre: -counts[genre])[:n]
 
 
-def llm_profiles(partial: Path) -> dict[str, Any]:
-    """Profiles that the model writes, as the user's vector and against the facts; reasons against the facts."""
+def llm_profiles(parts: Parts) -> dict[str, Any]:
+    """Evaluate written profiles as user vectors, and check the facts in profiles and reasons."""
     queries, split = questions(), leave_one_out_split()
     data, histories = split.data, histories_of(queries)
-    titles, genres = titles_of(data), genres_of(data)
+    titles, genres = data.titles, genres_of(data)
     recent = queries.history.last(LAST)
     items = [recent.items[start:stop] for start, stop in zip(recent.start, recent.stop, strict=True)]
     best = create("ease-recency").fit(split).score(queries.history)  # (U, N)
@@ -218,21 +224,13 @@ def llm_profiles(partial: Path) -> dict[str, Any]:
             "seconds": [seconds] * len(rows),
         }
 
-    written = in_blocks(partial, "written", len(queries), write)
+    written = parts.in_blocks("written", len(queries), write)
     sentences = [f"I like films of these genres: {', '.join(favourite_genres(row, genres))}." for row in items]
     texts = {
         "text of the history": [history_text(history, last=LAST) for history in histories],
         "one sentence of genres": sentences,
         "smollm2 profile": written["profile"],
     }
-    vectors = user_vectors(data, items, texts)
-    item_vectors = vectors.pop("items")
-    tables = {}
-    for sampling, weights in samplings().items():
-        candidates = sample_candidates(queries, weights, n=CANDIDATES, seed=SEED)
-        scores = {name: (item_vectors[candidates] @ user[:, :, None])[..., 0] for name, user in vectors.items()}
-        scores |= rivals(candidates, queries, ("random", "popularity"))
-        tables[sampling] = ranked(scores, candidates, queries, "mean of the items")
     seen = {
         "in one of the films": [set().union(*(genres[item] for item in row)) for row in items],
         "among the three most frequent": [set(favourite_genres(row, genres)) for row in items],
@@ -241,7 +239,7 @@ def llm_profiles(partial: Path) -> dict[str, Any]:
     item_genres = dict(zip(titles, genres, strict=True))
     return {
         "config": CONFIG,
-        "tables": tables,
+        "tables": vector_tables(queries, user_vectors(data, items, texts)),
         "profiles": checked(written["profile"], named, seen, titles)
         | {"unfinished": written["finished"].count("length")},
         "reasons": checked(
@@ -261,8 +259,21 @@ def llm_profiles(partial: Path) -> dict[str, Any]:
     }
 
 
+def vector_tables(queries: Queries, vectors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Return the tables of candidates ranked by the product of item vectors and each kind of user vectors."""
+    item_vectors = vectors["items"]  # (N, d)
+    users = {name: user for name, user in vectors.items() if name != "items"}  # (U, d) each
+    tables = {}
+    for sampling, weights in samplings().items():
+        candidates = sample_candidates(queries, weights, n=CANDIDATES, seed=SEED)
+        scores = {name: (item_vectors[candidates] @ user[:, :, None])[..., 0] for name, user in users.items()}
+        scores |= rivals(candidates, queries, ("random", "popularity"))
+        tables[sampling] = ranked(scores, candidates, queries, "mean of the items")
+    return tables
+
+
 def user_vectors(data: Interactions, items: list[np.ndarray], texts: dict[str, list[str]]) -> dict[str, torch.Tensor]:
-    """Every way to put a user into MiniLM's space, and the items' vectors; each kind of text is centred on its mean."""
+    """Return item vectors and each kind of user vectors in MiniLM's space; each kind of text is centred on its mean."""
     encoder = LanguageEncoder("minilm")
     vectors = {"items": centred(encoder.encode(data.texts))}  # (N, d)
     vectors["mean of the items"] = torch.stack([vectors["items"][row].mean(0) for row in items])  # (U, d)
@@ -270,11 +281,12 @@ def user_vectors(data: Interactions, items: list[np.ndarray], texts: dict[str, l
 
 
 def centred(vectors: torch.Tensor) -> torch.Tensor:
-    """What the vectors share taken away, at unit length."""
+    """Subtract the mean vector, and normalise."""
     return F.normalize(vectors - vectors.mean(0), dim=1)
 
 
 def names_one_of(texts: list[str], titles: list[list[str]], catalogue: list[str]) -> dict[str, float]:
+    """Return the share of texts that name one of their titles."""
     pairs = zip(texts, titles, strict=True)
     return mean_with_interval([bool(grounding(text, allowed, catalogue).known) for text, allowed in pairs])
 
@@ -282,7 +294,7 @@ def names_one_of(texts: list[str], titles: list[list[str]], catalogue: list[str]
 def checked(
     texts: list[str], allowed: list[list[str]], facts: dict[str, list[set[str]]], catalogue: list[str]
 ) -> dict[str, Any]:
-    """Titles and genres that texts name, against what they may; genres also against the facts of another user."""
+    """Check the titles and genres that texts name; another user's facts give the chance level for genres."""
     named = [grounding(text, titles, catalogue) for text, titles in zip(texts, allowed, strict=True)]
     labels = sorted(set().union(*genres_of(leave_one_out_split().data)) - {"unknown"})
     claimed = [labels_named(text, labels) for text in texts]
@@ -305,8 +317,4 @@ def checked(
     } | right
 
 
-RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "llm-ranker": llm_ranker,
-    "llm-profiles": llm_profiles,
-    "llm-memory": llm_memory,
-}
+RUNS: dict[str, Experiment] = {"llm-ranker": llm_ranker, "llm-profiles": llm_profiles}
