@@ -19,7 +19,7 @@ from recsys_cl.book.forgetting import paraphrase_accuracy, similarity_correlatio
 from recsys_cl.data import Interactions, Split, cold_item_split, leave_one_out, load_movielens
 from recsys_cl.evaluation import Evaluation, evaluate, paired_test
 from recsys_cl.recommenders import FineTuned, Recommender, create
-from recsys_cl.recommenders.ensemble import Ensemble
+from recsys_cl.recommenders.models import Ensemble
 from recsys_cl.text import LanguageEncoder
 from recsys_cl.training.pretraining import MaskedLanguageModel, pretrain
 from recsys_cl.training.run import TrainingConfig

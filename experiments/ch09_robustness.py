@@ -16,7 +16,7 @@ from recsys_cl.data.perturb.corruption import CORRUPTIONS
 from recsys_cl.data.perturb.shilling import KINDS, inject
 from recsys_cl.data.perturb.text_attacks import stuff_keywords, telling_words, typos
 from recsys_cl.evaluation import evaluate, top_items
-from recsys_cl.evaluation.detection import detect, exposure, precision_recall
+from recsys_cl.evaluation.robustness import detect, exposure, precision_recall
 from recsys_cl.recommenders import TwoTower
 from recsys_cl.text import LanguageEncoder
 

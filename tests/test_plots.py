@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from recsys_cl.book.plots import PALETTE, STYLE, use_book_style
+from recsys_cl.book.results import PALETTE, STYLE, use_book_style
 
 BOOK = Path(__file__).parents[1] / "book"
 CHAPTERS = sorted(BOOK.glob("[0-9][0-9]-*.ipynb"))
@@ -49,7 +49,7 @@ def test_chapter_draws_in_the_style_of_the_book(path: Path) -> None:
     assert not any("plt.show()" in source for source in code[:at])
     others = [number for number, source in enumerate(code) if "rcParams" in source]
     assert not others, f"{path.name}: code cells {others} set their own style; say it in recsys_cl/book/plots.py"
-    assert "from recsys_cl.book.plots import use_book_style" in setup
+    assert "from recsys_cl.book.results import use_book_style" in setup
 
 
 def test_style_is_in_force() -> None:

@@ -1,6 +1,5 @@
 """Honest measurement: full ranking, metrics, intervals and tests."""
 
-from recsys_cl.evaluation.detection import detect, exposure, precision_recall
 from recsys_cl.evaluation.evaluate import (
     Evaluation,
     Scorer,
@@ -12,7 +11,15 @@ from recsys_cl.evaluation.evaluate import (
     top_items,
 )
 from recsys_cl.evaluation.metrics import METRICS, Ranks, metrics_of, rank_metrics
-from recsys_cl.evaluation.robustness import boundary_distance, retention, robustness_curve, robustness_index
+from recsys_cl.evaluation.robustness import (
+    boundary_distance,
+    detect,
+    exposure,
+    precision_recall,
+    retention,
+    robustness_curve,
+    robustness_index,
+)
 from recsys_cl.evaluation.significance import PairedTest, bootstrap_interval, holm, paired_test
 
 __all__ = [

@@ -9,7 +9,7 @@ from recsys_cl.losses.checks import Reduction
 from recsys_cl.losses.contrastive import LOSSES, Loss, add_loss
 from recsys_cl.losses.debiased import debiased_contrastive_loss, decoupled_contrastive_loss
 from recsys_cl.losses.gan import discriminator_loss, generator_loss, gradient_penalty, saturating_generator_loss
-from recsys_cl.losses.info_nce import info_nce_loss, sampled_softmax_loss, symmetric_info_nce_loss
+from recsys_cl.losses.info_nce import LearnedTemperature, info_nce_loss, sampled_softmax_loss, symmetric_info_nce_loss
 from recsys_cl.losses.language import causal_language_loss, continuation_loss, masked_language_loss
 from recsys_cl.losses.logistic import bpr_loss, logistic_loss, sigmoid_loss
 from recsys_cl.losses.margin import pairwise_contrastive_loss, soft_triplet_loss, triplet_loss
@@ -18,7 +18,6 @@ from recsys_cl.losses.nt_xent import multi_positive_loss, nt_xent_loss, supervis
 from recsys_cl.losses.partition import Mask
 from recsys_cl.losses.perturbations import pgd, random_perturbation, steepest, virtual_direction
 from recsys_cl.losses.policy_gradient import gumbel_softmax_sample, reinforce_loss
-from recsys_cl.losses.temperature import LearnedTemperature
 from recsys_cl.losses.uniformity import alignment, uniformity
 from recsys_cl.losses.user_item import cross_user_loss, user_item_loss, within_user_loss
 

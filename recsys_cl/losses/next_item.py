@@ -7,6 +7,7 @@ The losses differ in how many items the true one is compared with, and in whethe
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,19 @@ from torch import Tensor
 from recsys_cl.errors import InputError
 from recsys_cl.losses.checks import Reduction, check_positive, comparable, reduce
 from recsys_cl.losses.partition import Mask, log_partition, negative_log_likelihood, paired_scores
-from recsys_cl.negatives import NegativeSample
+
+
+@dataclass(frozen=True, eq=False)
+class NegativeSample:
+    """Negatives, and how likely each was.
+
+    Attributes:
+        items: ``(k,)`` item numbers that all rows share, or ``(batch, k)``.
+        log_q: Log-probability of each, of the same shape.
+    """
+
+    items: Tensor
+    log_q: Tensor
 
 
 def next_item_loss(

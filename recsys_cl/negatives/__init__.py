@@ -18,16 +18,22 @@ A sample may hit what the user is known to like: :class:`~recsys_cl.negatives.Kn
 the same conditional distribution, at the cost of a loop.
 """
 
-from recsys_cl.negatives.candidates import Candidates, DrawnNegatives, Negatives, PerturbedNegatives
+from recsys_cl.losses.next_item import NegativeSample
 from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.negatives.gan import GanNegatives
-from recsys_cl.negatives.hard import HardNegatives, hard_negatives
+from recsys_cl.negatives.hard import (
+    Candidates,
+    DrawnNegatives,
+    HardNegatives,
+    Negatives,
+    PerturbedNegatives,
+    hard_negatives,
+)
 from recsys_cl.negatives.policy import PolicyNegatives
 from recsys_cl.negatives.queue import NegativeQueue
 from recsys_cl.negatives.samplers import (
     InBatchNegatives,
     MixedNegatives,
-    NegativeSample,
     NegativeSampler,
     PopularityNegatives,
     UniformNegatives,

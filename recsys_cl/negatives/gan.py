@@ -18,8 +18,8 @@ from recsys_cl.errors import InputError
 from recsys_cl.losses.checks import check_positive, unit
 from recsys_cl.losses.gan import discriminator_accuracy, discriminator_loss, generator_loss, gradient_penalty
 from recsys_cl.losses.policy_gradient import entropy
-from recsys_cl.negatives.candidates import Candidates, DrawnNegatives, Negatives, check_share, chosen_of
 from recsys_cl.negatives.gan_diagnostics import Watched
+from recsys_cl.negatives.hard import Candidates, DrawnNegatives, Negatives, check_share, chosen_of
 
 PENALTY = 1.0
 """Weight of the discriminator's gradient penalty."""
@@ -37,7 +37,7 @@ class GanNegatives(DrawnNegatives):
     .. math:: \hat v_j = v_j + \epsilon\, \lVert v_j \rVert\, G(u, v_j), \qquad \lVert G \rVert = 1
 
     is brought back to the length of :math:`v_j`: the item drawn is the generator's noise, and :math:`\epsilon` how far
-    it may go. :class:`~recsys_cl.negatives.candidates.PerturbedNegatives` has :math:`G = u`, the move that
+    it may go. :class:`~recsys_cl.negatives.hard.PerturbedNegatives` has :math:`G = u`, the move that
     hurts most; here it is learned, against somebody who knows what items look like:
 
     .. math::

@@ -9,8 +9,8 @@ import torch
 from recsys_cl.encoders.generator import ItemPolicy
 from recsys_cl.errors import InputError
 from recsys_cl.losses.policy_gradient import entropy, leave_one_out_baseline, reinforce_loss
-from recsys_cl.negatives.candidates import Candidates, DrawnNegatives, Negatives, check_share, chosen_of
 from recsys_cl.negatives.gan_diagnostics import Watched
+from recsys_cl.negatives.hard import Candidates, DrawnNegatives, Negatives, check_share, chosen_of
 
 TEMPERATURE = 0.1
 """Of the policy's softmax over dot products."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recsys_cl.data import PAD
 from recsys_cl.errors import InputError
-from recsys_cl.negatives.samplers import NegativeSample
+from recsys_cl.losses.next_item import NegativeSample
 
 
 class NegativeQueue(nn.Module):

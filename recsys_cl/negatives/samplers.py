@@ -9,29 +9,16 @@ See: chapter 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recsys_cl.errors import InputError
+from recsys_cl.losses.next_item import NegativeSample
 from recsys_cl.randomness import counter_uniform
 
 NEGATIVE, PART = 32, 33  # what a random number is for; smaller ones are taken by examples and positives
-
-
-@dataclass(frozen=True, eq=False)
-class NegativeSample:
-    """Negatives, and how likely each was.
-
-    Attributes:
-        items: ``(k,)`` item numbers that all rows share, or ``(batch, k)``.
-        log_q: Log-probability of each, of the same shape.
-    """
-
-    items: Tensor
-    log_q: Tensor
 
 
 class NegativeSampler(nn.Module):

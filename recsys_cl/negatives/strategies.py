@@ -20,9 +20,8 @@ from typing import Annotated
 
 from torch import Tensor
 
-from recsys_cl.negatives.candidates import DrawnNegatives, PerturbedNegatives
 from recsys_cl.negatives.gan import GanNegatives
-from recsys_cl.negatives.hard import HardNegatives
+from recsys_cl.negatives.hard import DrawnNegatives, HardNegatives, PerturbedNegatives
 from recsys_cl.negatives.policy import PolicyNegatives
 from recsys_cl.negatives.samplers import MixedNegatives, NegativeSampler, PopularityNegatives, UniformNegatives
 from recsys_cl.registry import Registry

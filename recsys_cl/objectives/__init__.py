@@ -10,7 +10,7 @@ from recsys_cl.objectives.auxiliary import (
     SequenceAlignment,
     Views,
 )
-from recsys_cl.objectives.masking import cloze
+from recsys_cl.objectives.parts import cloze
 from recsys_cl.objectives.prediction import (
     SEQUENCE_LOSSES,
     BinaryCrossEntropy,

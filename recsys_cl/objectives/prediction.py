@@ -17,30 +17,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recsys_cl.data import Sequences
+from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.errors import InputError
-from recsys_cl.losses import Mask, sampled_softmax_loss
+from recsys_cl.losses import LearnedTemperature, Mask, sampled_softmax_loss
 from recsys_cl.losses.next_item import binary_next_item_loss, gbce_loss, next_item_loss, sampled_next_item_loss
 from recsys_cl.losses.partition import paired_scores, scores
-from recsys_cl.negatives import Candidates, GanNegatives, NegativeSample, NegativeSampler, UniformNegatives
+from recsys_cl.negatives import Candidates, GanNegatives, NegativeSample, UniformNegatives
 from recsys_cl.negatives.exclusions import KnownPositives
-from recsys_cl.objectives.masking import MaskedEvents
+from recsys_cl.objectives.parts import KnownItems, MaskedEvents, OwnNegatives, SharedNegatives
 from recsys_cl.registry import Registry
 from recsys_cl.settings import Range, check_settings
 from recsys_cl.training.large_batches import mean_over_processes
-from recsys_cl.training.windows import Cut, Part, ragged
-
-if TYPE_CHECKING:
-    from recsys_cl.recommenders.sequence_network import SequenceNetwork
-
-TRIES = 8
-"""Draws of which the first that the user never chose is the negative; of half a catalogue, 1 in 256 finds none."""
+from recsys_cl.training.windows import Part
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +54,21 @@ class TrainingData:
     seed: int
 
 
+class Network(Protocol):
+    """What a loss may ask of the network that is trained."""
+
+    items: ItemTower
+    temperature: LearnedTemperature
+
+    def comparable(self, vectors: Tensor) -> Tensor:
+        """Vectors as they are compared."""
+        ...
+
+    def last_states(self, items: Tensor, lengths: Tensor, vectors: Tensor, *context: Tensor | None) -> Tensor:
+        """State after the last event of each row, ``(B, dim)``."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """What a loss sees of a training step.
@@ -74,7 +83,7 @@ class Step:
         learned: What the loss itself has to learn, if anything.
     """
 
-    network: SequenceNetwork
+    network: Network
     states: Tensor
     vectors: Tensor
     table: Tensor
@@ -301,77 +310,6 @@ class Generated(BinaryCrossEntropy):
             reduction="none",
         )  # (T,)
         return mean_over_processes(rows) + made.loss
-
-
-@dataclass(frozen=True, eq=False)
-class SharedNegatives:
-    """Negatives that all events of a batch share.
-
-    Attributes:
-        sampler: Draws them.
-        k: Their number.
-    """
-
-    sampler: NegativeSampler
-    k: int
-
-    def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
-        """``negative`` and ``log_q``, ``(k,)`` both."""
-        sample = self.sampler.sample(int(cut.epoch[0]), int(cut.window[0]), self.k)
-        return {"negative": sample.items.numpy(), "log_q": sample.log_q.numpy()}
-
-
-@dataclass(frozen=True, eq=False)
-class OwnNegatives:
-    """Negatives of each event's own, uniform over all items but the next one.
-
-    Attributes:
-        train: Training sequences.
-        n_items: Size of the catalogue.
-        k: Negatives of an event.
-        known: What the user of an event chose in training, to be avoided as SASRec did; ``None`` not to avoid it.
-        seed: Seed of the draws.
-    """
-
-    train: Sequences
-    n_items: int
-    k: int
-    known: KnownPositives | None = None
-    seed: int = 0
-
-    def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
-        """``negative`` ``(T, k)``."""
-        event = ragged(cut.begin, cut.stop - 1)  # (T,)
-        rows = np.repeat(np.arange(len(cut.user)), cut.stop - 1 - cut.begin)  # (T,)
-        tries = 1 if self.known is None else TRIES
-        other = UniformNegatives(self.n_items - 1, seed=self.seed).sample(cut.epoch[rows], event, self.k * tries)
-        drawn = other.items.numpy()  # (T, k tries)
-        drawn = drawn + (drawn >= self.train.items[event + 1][:, None])  # (T, k tries)
-        if self.known is None:
-            return {"negative": drawn}
-        user = torch.from_numpy(cut.user[rows])  # (T,)
-        chosen = self.known.mask(user, torch.from_numpy(drawn)).numpy()  # (T, k tries)
-        first = (~chosen).reshape(len(event), self.k, tries).argmax(2)[..., None]  # (T, k, 1)
-        return {"negative": np.take_along_axis(drawn.reshape(len(event), self.k, tries), first, 2)[..., 0]}
-
-
-@dataclass(frozen=True, eq=False)
-class KnownItems:
-    """Everything that the user of each window chose in training, before and after: what is no negative.
-
-    Attributes:
-        train: Training sequences.
-    """
-
-    train: Sequences
-
-    def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
-        """``known_row`` and ``known_item`` ``(K,)``: window and item."""
-        start, stop = self.train.start[cut.user], self.train.stop[cut.user]  # (W,) both
-        return {
-            "known_row": np.repeat(np.arange(len(cut.user)), stop - start),
-            "known_item": self.train.items[ragged(start, stop)],
-        }
 
 
 def known_mask(step: Step) -> Mask:

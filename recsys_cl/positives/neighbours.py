@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from recsys_cl.data import PAD, Sequences
 from recsys_cl.errors import InputError
-from recsys_cl.positives.common import NEIGHBOUR, check_items, checked_events, rows_by_event
+from recsys_cl.positives.events import NEIGHBOUR, check_items, checked_events, rows_by_event
 from recsys_cl.randomness import counter_uniform
 
 BLOCK = 2**21

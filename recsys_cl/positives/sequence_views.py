@@ -12,7 +12,7 @@ import numpy as np
 from recsys_cl.data import PAD, Sequences
 from recsys_cl.data.sequences import Ragged, RowRandom, check_ragged, rows_and_places
 from recsys_cl.errors import InputError
-from recsys_cl.positives.common import check_items
+from recsys_cl.positives.events import check_items
 from recsys_cl.positives.neighbours import nearest_rows
 
 START, PICK, ORDER, SIMILAR = 66, 67, 68, 69  # what a random number is for, so that no two purposes share one

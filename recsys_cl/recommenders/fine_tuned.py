@@ -33,9 +33,8 @@ from recsys_cl.recommenders.text_networks import (
 )
 from recsys_cl.settings import Range
 from recsys_cl.text.adapters import Adapter, AdapterKind, RankAllocation, parameter_counts
-from recsys_cl.text.catalogue import nearest_words
 from recsys_cl.text.encoder import LanguageEncoder
-from recsys_cl.text.geometry import centre
+from recsys_cl.text.geometry import centre, nearest_words
 from recsys_cl.text.tokens import Pooling
 from recsys_cl.training.examples import CatalogueBlocks, HistoryPairs
 

@@ -6,12 +6,17 @@ See: chapter 3 makes recommenders by name; chapter 11 compares them all.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from recsys_cl.data import Sequences
 from recsys_cl.errors import InputError
+from recsys_cl.evaluation.evaluate import Scorer
 from recsys_cl.recommenders.base import MODELS, Recommender, read_config
 from recsys_cl.recommenders.baselines import EASE, IALS, ItemKNN, Popularity, Random
 from recsys_cl.recommenders.cold_sequential import ColdSequential
@@ -139,3 +144,27 @@ def load_recommender(folder: str | Path) -> Recommender:
 
 
 __all__ = ["MODELS", "create", "load_recommender", "parse_value"]
+
+
+class Ensemble:
+    r"""Mean of the scores of recommenders whose scores are of one kind, such as the cosines of several seeds.
+
+    .. math:: s = \frac{1}{M} \sum_m s^{(m)}
+
+    Args:
+        models: At least one.
+
+    Raises:
+        InputError: If there is none.
+
+    See: chapter 6.
+    """
+
+    def __init__(self, models: Sequence[Scorer]) -> None:
+        if not models:
+            raise InputError("an ensemble of no models has no scores; give at least one")
+        self.models = list(models)
+
+    def score(self, histories: Sequences) -> Tensor:
+        """The mean of the models' scores, ``(batch, n_items)``."""
+        return torch.stack([model.score(histories) for model in self.models]).mean(0)  # (B, N)

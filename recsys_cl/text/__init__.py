@@ -1,10 +1,9 @@
 """Language models: sentence encoders and causal decoders, their adapters, storage and embedding geometry."""
 
 from recsys_cl.text.adapters import Adapter, adapt, merge, parameter_counts
-from recsys_cl.text.catalogue import nearest_words
 from recsys_cl.text.decoder import LanguageModel
 from recsys_cl.text.encoder import LanguageEncoder
-from recsys_cl.text.geometry import Whitening, centre, effective_rank, mean_cosine
+from recsys_cl.text.geometry import Whitening, centre, effective_rank, mean_cosine, nearest_words
 from recsys_cl.text.storage import choose_device, find_pretrained
 
 __all__ = [

@@ -20,8 +20,7 @@ from tqdm import tqdm
 from recsys_cl.errors import InputError
 from recsys_cl.text.adapters import Adapter
 from recsys_cl.text.backbone import Backbone, Precision
-from recsys_cl.text.cache import cached_vectors
-from recsys_cl.text.storage import Options, choose_device, find_pretrained, saved_adapter, saved_options
+from recsys_cl.text.storage import Options, cached_vectors, choose_device, find_pretrained, saved_adapter, saved_options
 from recsys_cl.text.tokens import POOLINGS, Pooling, TextTokens, batches, cut_message
 
 CACHE_SIZED, LARGE = 1024, 32_768

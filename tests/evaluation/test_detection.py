@@ -9,7 +9,7 @@ from recsys_cl.data import leave_last_n, synthetic
 from recsys_cl.data.perturb.shilling import inject
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import detection
-from recsys_cl.evaluation.detection import detect, exposure, precision_recall
+from recsys_cl.evaluation.robustness import detect, exposure, precision_recall
 
 check = settings(deadline=None, max_examples=60, derandomize=True)
 

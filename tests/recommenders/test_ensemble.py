@@ -6,7 +6,7 @@ from torch import Tensor
 
 from recsys_cl.data import Sequences
 from recsys_cl.errors import InputError
-from recsys_cl.recommenders.ensemble import Ensemble
+from recsys_cl.recommenders.models import Ensemble
 
 
 class Constant:

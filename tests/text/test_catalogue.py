@@ -5,7 +5,7 @@ import torch
 
 from recsys_cl import assets
 from recsys_cl.text import LanguageEncoder
-from recsys_cl.text.catalogue import nearest_words
+from recsys_cl.text.geometry import nearest_words
 
 
 @pytest.fixture

@@ -1,17 +1,23 @@
-"""Masked item modelling (BERT4Rec): choose which events of a history to mask."""
+"""Parts of a batch that sequence losses need: shared and own negatives, known positives, masked events (BERT4Rec)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from recsys_cl.data import Sequences
 from recsys_cl.data.sequences import RowRandom, check_rows, rows_and_places
 from recsys_cl.errors import InputError
+from recsys_cl.negatives import NegativeSampler, UniformNegatives
+from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.training.windows import Cut, ragged
 
 HIDDEN, LAST = 64, 65  # what a random number is for, so that no two purposes share one
+
+TRIES = 8
+"""Draws of which the first that the user never chose is the negative; of half a catalogue, 1 in 256 finds none."""
 
 
 def cloze(lengths: np.ndarray, chance: RowRandom, *, share: float, last: float = 0.0) -> np.ndarray:
@@ -92,4 +98,75 @@ class MaskedEvents:
             "items": np.where(masked, self.n_items, items),
             "masked": np.flatnonzero(masked),
             "target": items[masked],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SharedNegatives:
+    """Negatives that all events of a batch share.
+
+    Attributes:
+        sampler: Draws them.
+        k: Their number.
+    """
+
+    sampler: NegativeSampler
+    k: int
+
+    def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
+        """``negative`` and ``log_q``, ``(k,)`` both."""
+        sample = self.sampler.sample(int(cut.epoch[0]), int(cut.window[0]), self.k)
+        return {"negative": sample.items.numpy(), "log_q": sample.log_q.numpy()}
+
+
+@dataclass(frozen=True, eq=False)
+class OwnNegatives:
+    """Negatives of each event's own, uniform over all items but the next one.
+
+    Attributes:
+        train: Training sequences.
+        n_items: Size of the catalogue.
+        k: Negatives of an event.
+        known: What the user of an event chose in training, to be avoided as SASRec did; ``None`` not to avoid it.
+        seed: Seed of the draws.
+    """
+
+    train: Sequences
+    n_items: int
+    k: int
+    known: KnownPositives | None = None
+    seed: int = 0
+
+    def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
+        """``negative`` ``(T, k)``."""
+        event = ragged(cut.begin, cut.stop - 1)  # (T,)
+        rows = np.repeat(np.arange(len(cut.user)), cut.stop - 1 - cut.begin)  # (T,)
+        tries = 1 if self.known is None else TRIES
+        other = UniformNegatives(self.n_items - 1, seed=self.seed).sample(cut.epoch[rows], event, self.k * tries)
+        drawn = other.items.numpy()  # (T, k tries)
+        drawn = drawn + (drawn >= self.train.items[event + 1][:, None])  # (T, k tries)
+        if self.known is None:
+            return {"negative": drawn}
+        user = torch.from_numpy(cut.user[rows])  # (T,)
+        chosen = self.known.mask(user, torch.from_numpy(drawn)).numpy()  # (T, k tries)
+        first = (~chosen).reshape(len(event), self.k, tries).argmax(2)[..., None]  # (T, k, 1)
+        return {"negative": np.take_along_axis(drawn.reshape(len(event), self.k, tries), first, 2)[..., 0]}
+
+
+@dataclass(frozen=True, eq=False)
+class KnownItems:
+    """Everything that the user of each window chose in training, before and after: what is no negative.
+
+    Attributes:
+        train: Training sequences.
+    """
+
+    train: Sequences
+
+    def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
+        """``known_row`` and ``known_item`` ``(K,)``: window and item."""
+        start, stop = self.train.start[cut.user], self.train.stop[cut.user]  # (W,) both
+        return {
+            "known_row": np.repeat(np.arange(len(cut.user)), stop - start),
+            "known_item": self.train.items[ragged(start, stop)],
         }
