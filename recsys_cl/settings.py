@@ -46,6 +46,25 @@ class Range:
             raise InputError(f"{name}={value!r} is out of range; give {self.low:g} or more{bound}")
 
 
+@dataclass(frozen=True)
+class Names:
+    """Valid values of a text: the names in a registry.
+
+    Attributes:
+        registry: The registry.
+    """
+
+    registry: Registry[Any]
+
+    def check(self, value: object) -> None:
+        """Demand a name of the registry.
+
+        Raises:
+            InputError: If it is none.
+        """
+        self.registry[str(value)]
+
+
 class Parts(Registry[Any]):
     """A registry whose values are factories of components that a field holds a list of, joined by ``+`` in text."""
 
@@ -64,6 +83,8 @@ def check_settings(instance: Any) -> None:
         if registry is not None:
             object.__setattr__(instance, field.name, component(registry, value))
             continue
+        for names in (one for one in metadata if isinstance(one, Names)):
+            names.check(value)
         _check_value(field.name, value, kind, next((one for one in metadata if isinstance(one, Range)), Range()))
 
 
