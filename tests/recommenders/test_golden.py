@@ -1,7 +1,8 @@
 """Short fits of every recommender give the numbers that they have always given.
 
-tests/golden/short_fits.json holds NDCG@10 and the scores of ten users for six items. With fixed seeds and one thread they
-are the same to 1e-6 on one machine; other processors round otherwise, which training amplifies and the tolerance allows.
+tests/golden/short_fits.json holds NDCG@10 and the scores of ten users for six items. With fixed seeds and one thread
+they are the same to 1e-6 on one machine; other processors round differently, and training amplifies that: hence the
+tolerance.
 """
 
 import json
