@@ -255,8 +255,6 @@ class HardNegatives(DrawnNegatives):
 
     Args:
         share: Share of the negatives that are chosen, in (0, 1].
-        bound: :math:`\rho`: what reaches :math:`1 - \rho` of the positive's score is left out
-            (:func:`~recsys_cl.negatives.hard.hard_negatives`); 0 leaves nothing out.
 
     Raises:
         InputError: If the share is out of range.
@@ -264,10 +262,10 @@ class HardNegatives(DrawnNegatives):
     See: chapter 10.
     """
 
-    def __init__(self, share: float, *, bound: float = 0.0) -> None:
+    def __init__(self, share: float) -> None:
         super().__init__()
         check_share(share)
-        self.share, self.bound = share, bound
+        self.share = share
 
     def forward(self, given: Candidates) -> Negatives:
         """Choose, and keep the rest as drawn."""
@@ -280,7 +278,6 @@ class HardNegatives(DrawnNegatives):
             given.target,
             k,
             mask=lambda rows: given.known(rows, everything),
-            share=self.bound or None,
         )
         return replace(
             plain,
