@@ -204,6 +204,8 @@ def exposure(recommended: np.ndarray, item: int) -> float:
 
     >>> exposure(np.array([[3, 1], [2, 3], [0, 1], [1, 2]]), 3)
     0.5
+
+    See: chapter 9.
     """
     if len(recommended) == 0:
         raise InputError("there are no lists to look for the item in; give (queries, k) item numbers")

@@ -33,6 +33,8 @@ class Candidates:
         drawn: ``(batch, k)`` items drawn by chance, and their log q.
         known: What is no negative.
         temperature: Of the scores.
+
+    See: chapter 10.
     """
 
     query: Tensor
@@ -52,6 +54,8 @@ class Negatives:
         mask: ``(batch, k)`` true where one is not to count.
         log_q: ``(batch, k)``.
         loss: What else is to be minimised: losses of those who make the negatives.
+
+    See: chapter 10.
     """
 
     vectors: Tensor
