@@ -14,7 +14,7 @@ from recsys_cl.errors import InputError
 from recsys_cl.evaluation.evaluate import Evaluation
 
 BLOCK = 1_024
-"""Users whose distances to all items are in memory at once."""
+"""Users whose distances to all items, or similarities to all users, are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -186,10 +186,6 @@ def _check_geometry(users: Tensor, items: Tensor, target: Tensor, k: int, exclud
     if not users.any(1).all():
         row = int((~users.any(1)).nonzero()[0])
         raise InputError(f"the vector of user {row} is zero, and no move is measured by it; leave out such users")
-
-
-BLOCK = 1_024
-"""Users whose similarities to all others are in memory at once."""
 
 
 def exposure(recommended: np.ndarray, item: int) -> float:

@@ -138,7 +138,7 @@ def check_share(share: float) -> None:
         InputError: If it is not.
     """
     if not 0 < share <= 1:
-        raise InputError(f"hard_share={share} is out of range; give a share above 0 and up to 1 of the negatives")
+        raise InputError(f"share={share} is out of range; give a share above 0 and up to 1 of the negatives")
 
 
 BLOCK = 2**22

@@ -137,7 +137,7 @@ def test_a_loaded_model_scores_and_says_that_it_cannot_be_trained(split: Split, 
     loaded = load_recommender(tmp_path)
     assert isinstance(loaded, TwoTower)
     loaded.score(split.test.history[:2])
-    with pytest.raises(InputError, match="can only score; build it with known= to train"):
+    with pytest.raises(InputError, match="can only score; call learn_from"):
         loaded.network(**batch)
 
 
