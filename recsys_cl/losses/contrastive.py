@@ -14,6 +14,8 @@ as a keyword, and is given: ``temperature``, ``mask`` (what must not count), ``l
 
     TwoTower(loss=hinge)  # as it is
     add_loss("hinge", own=hinge)  # by name: two-tower:loss=hinge,loss.gap=0.2
+
+See: chapter 4.
 """
 
 from __future__ import annotations

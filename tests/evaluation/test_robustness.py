@@ -1,7 +1,5 @@
 """Retention, its area, the boundary, exposure and detection: by hand, by enumeration and by brute force."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recsys_cl.data import Sequences, Split, leave_last_n, synthetic
-from recsys_cl.data.perturb.corruption import add_random, drop_random
+from recsys_cl.data import leave_last_n, synthetic
 from recsys_cl.data.perturb.shilling import inject
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation import Evaluation, bootstrap_interval, evaluate, robustness
+from recsys_cl.evaluation import Evaluation, bootstrap_interval, robustness
 from recsys_cl.evaluation.metrics import rank_of_targets
 from recsys_cl.evaluation.robustness import (
     boundary_distance,
@@ -21,7 +18,6 @@ from recsys_cl.evaluation.robustness import (
     exposure,
     precision_recall,
     retention,
-    robustness_curve,
     robustness_index,
 )
 
@@ -141,47 +137,6 @@ def test_units_of_strength_and_metric_and_the_order_change_nothing(clean, first,
 def test_the_index_refuses_what_has_no_area(clean, attacked, message):
     with pytest.raises(InputError, match=message):
         robustness_index(clean, attacked)
-
-
-# the curve
-
-
-class Counts:
-    """Popularity, as a scorer."""
-
-    def __init__(self, split: Split) -> None:
-        self.scores = torch.as_tensor(split.counts).float()
-
-    def score(self, histories: Sequences) -> Tensor:
-        return self.scores.repeat(len(histories), 1)
-
-
-SPLIT = leave_last_n(synthetic(n_users=60, n_items=64, n_events=700, seed=1), 3)
-
-
-def test_the_curve_is_fit_and_evaluate_at_each_rate_the_clean_split_first():
-    curve = robustness_curve(Counts, SPLIT, drop_random, [0.3, 0.1])
-    assert list(curve) == [0.0, 0.3, 0.1]
-    for rate, found in curve.items():
-        noisy = drop_random(SPLIT, rate) if rate else SPLIT
-        expected = evaluate(Counts(noisy), noisy.test)
-        np.testing.assert_array_equal(found.metrics["ndcg@10"], expected.metrics["ndcg@10"])
-        np.testing.assert_array_equal(found.user, SPLIT.test.user)
-    assert retention(curve[0.0], curve[0.0]).value == 1.0
-
-
-def test_with_given_queries_training_alone_is_noisy():
-    asked = replace(SPLIT.test)
-    curve = robustness_curve(Counts, SPLIT, add_random, [0.4], queries=asked)
-    expected = evaluate(Counts(add_random(SPLIT, 0.4)), SPLIT.test).metrics["ndcg@10"]
-    np.testing.assert_array_equal(curve[0.4].metrics["ndcg@10"], expected)
-    default = robustness_curve(Counts, SPLIT, add_random, [0.4])[0.4].metrics["ndcg@10"]
-    assert (default != expected).any()
-
-
-def test_a_curve_without_rates_is_refused():
-    with pytest.raises(InputError, match="no rates"):
-        robustness_curve(Counts, SPLIT, drop_random, [])
 
 
 # the boundary

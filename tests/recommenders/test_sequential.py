@@ -146,7 +146,9 @@ def test_unknown_items_are_named(split: Split) -> None:
 
 def test_seeds_decide(split: Split) -> None:
     first, again, other = (
-        Sequential(**SMALL, epochs=2, seed=seed, auxiliary={"name": "views", "of": "crop+mask"}).fit(split).score(split.test.history)
+        Sequential(**SMALL, epochs=2, seed=seed, auxiliary={"name": "views", "of": "crop+mask"})
+        .fit(split)
+        .score(split.test.history)
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
@@ -178,7 +180,9 @@ def test_context_is_read() -> None:
 def test_the_type_of_the_next_event_is_predicted_better_than_by_its_base_rate() -> None:
     data = synthetic(1500, 128, seed=0)
     split = leave_last_n(data, 2, seed=0)
-    model = Sequential(**{**SMALL, "batch_size": 64}, epochs=8, patience=8, auxiliary="event-type", context="kind").fit(split)
+    model = Sequential(**{**SMALL, "batch_size": 64}, epochs=8, patience=8, auxiliary="event-type", context="kind").fit(
+        split
+    )
     _, asked = split.test.target.flat()
     target, kind = split.test.target.items[asked], split.test.target.kinds[asked]
     chance = model.event_type_probabilities(split.test.history, torch.from_numpy(target))
@@ -206,7 +210,9 @@ def test_text_and_id_are_aligned(split: Split) -> None:
 
 
 def test_sequences_of_text_and_id_are_aligned(split: Split) -> None:
-    model = Sequential(**SMALL, model="minilm", epochs=20, patience=20, auxiliary={"name": "sequence-alignment", "weight": 1.0}).fit(split)
+    model = Sequential(
+        **SMALL, model="minilm", epochs=20, patience=20, auxiliary={"name": "sequence-alignment", "weight": 1.0}
+    ).fit(split)
     assert evaluate(model, split.test, ks=(1,)).mean("hr@1") > 0.9
 
 

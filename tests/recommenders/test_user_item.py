@@ -75,9 +75,7 @@ class TestExamples:
 def network_of(recommender: UserItem, split: Split) -> UserItemNetwork:
     """The network of a recommender before its first step."""
     recommender.sizes = {"items": split.n_items}
-    return recommender._build().learn_from(
-        torch.from_numpy(split.counts), KnownPositives(split.train, split.n_items)
-    )
+    return recommender._build().learn_from(torch.from_numpy(split.counts), KnownPositives(split.train, split.n_items))
 
 
 class TestLoss:

@@ -33,7 +33,7 @@ from recsys_cl.training import (
     train,
     trainer,
 )
-from recsys_cl.training.examples import CatalogueBlocks, Examples, HistoryPairs
+from recsys_cl.training.examples import Examples, HistoryPairs
 
 SETTINGS = dict(  # noqa: C408
     model="", dim=16, length=10, epochs=8, batch_size=64, patience=1, dropout=0.3, id_dropout=0.2, event_dropout=0.3
@@ -442,7 +442,9 @@ class TestExecution:
         model.execution = Execution(**execution)
         return model.fit(leave_one_out(synthetic(100, 80)))
 
-    @pytest.mark.parametrize("options", [{}, {"loss": {"name": "bce", "negatives": 4}}, {"encoder": "bidirectional", "loss": "cloze"}])
+    @pytest.mark.parametrize(
+        "options", [{}, {"loss": {"name": "bce", "negatives": 4}}, {"encoder": "bidirectional", "loss": "cloze"}]
+    )
     def test_two_accumulated_batches_of_ragged_windows_are_one_of_both(
         self, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
