@@ -65,7 +65,7 @@ def test_a_decorator_adds_and_leaves_as_it_is(shapes: Registry[Any]) -> None:
 
 def test_a_taken_name_stays_with_what_took_it(shapes: Registry[Any]) -> None:
     assert shapes.add("square", Square) is Square  # again the same: no conflict
-    with pytest.raises(InputError, match="^the shape name 'square' is taken by 'Square'; choose another$"):
+    with pytest.raises(InputError, match=r"^the shape name 'square' is taken by 'Square'; choose another$"):
         shapes.add("square", object)
     with pytest.raises(InputError, match="the shape name 'square' is taken"):
         shapes.add("square")(dict)

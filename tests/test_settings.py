@@ -111,7 +111,9 @@ def test_the_ends_of_a_range_are_within(settings: dict[str, Any]) -> None:
         ({"shape": "sqare"}, r"^unknown shape 'sqare', did you mean 'square'\? \(valid names are square\)$"),
         ({"shape": {"name": "square", "sid": 1.0}}, "setting of shape 'square': 'sid', did you mean 'side'"),
         ({"shape": {"name": "square", "side": 3}}, "^side=3 is out of range; give 0.5 to 2$"),
-        ({"shape": {"side": 1.0}}, "^unknown shape 'None'"),
+        ({"shape": {"side": 1.0}}, "^{'side': 1.0} does not say which shape it is for; give 'name' as well$"),
+        ({"shape": None}, "^shape=None is not valid; give a name$"),
+        ({"weights": None}, "^weights=None is not valid; give a name$"),
         ({"weights": "iron+gold"}, "^unknown weight 'gold'"),
         ({"weights": [{"name": "iron", "stone": 1}]}, r"setting of weight 'iron': 'stone'.*\(valid names are kilos\)"),
     ],
@@ -163,6 +165,7 @@ def test_what_describes_a_component_is_left_as_it_was() -> None:
         ([{"name": "iron", "kilos": 3.0}, "lead"], (Iron(3.0), Lead())),
         ({"name": "lead", "kilos": 3.0}, (Lead(3.0),)),
         ([Iron(1.0), {"name": "lead"}], (Iron(1.0), Lead())),
+        (Iron(1.0), (Iron(1.0),)),
     ],
     ids=str,
 )
@@ -186,11 +189,15 @@ def test_components_of_real_models() -> None:
         (SAMPLERS, {"name": "hard", "share": 0.0}, "share=0.0 is out of range; give 0.001 to 1"),
         (SAMPLERS, {"name": "in-batch", "negatives": 3}, "negatives=3 is out of range; give 0 to 0"),
         (SEQUENCE_LOSSES, {"name": "sampled-softmax", "exclude_known": True}, r"'exclude_known'.*are negatives\)"),
-        (AUXILIARY_LOSSES, {"name": "views", "off": "crop"}, "setting of auxiliary loss 'views': 'off', did you mean 'of'"),
+        (
+            AUXILIARY_LOSSES,
+            {"name": "views", "off": "crop"},
+            "setting of auxiliary loss 'views': 'off', did you mean 'of'",
+        ),
         (ATTACKS, {"name": "fgm", "epsilon": 0.0}, "epsilon=0.0 is out of range"),
         (LOSSES, {"name": "bpr", "margin": 0.1}, "the loss 'bpr' has no settings; leave margin out"),
     ],
-)  # fmt: skip
+)
 def test_settings_of_real_components_are_checked(registry: Registry[Any], value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         component(registry, value)
@@ -244,15 +251,21 @@ def test_a_dotted_name_that_belongs_to_nothing_is_named(given: dict[str, Any], m
 @pytest.mark.parametrize(
     ("dotted", "plain"),
     [
-        ("two-tower-gan:sampler.share=0.5", {"sampler": {"name": "generated", "share": 0.5, "epsilon": 0.05, "hardness": 1.0, "threshold": 0.52}}),
+        (
+            "two-tower-gan:sampler.share=0.5",
+            {"sampler": {"name": "generated", "share": 0.5, "epsilon": 0.05, "hardness": 1.0, "threshold": 0.52}},
+        ),
         ("two-tower-adversarial:attack.epsilon=0.2", {"attack": {"name": "fgm", "epsilon": 0.2}}),
         ("cl4srec:auxiliary.views.weight=0.3", {"auxiliary": [{"name": "views", "weight": 0.3}]}),
         ("sasrec:loss.exclude_known=true", {"loss": {"name": "softmax", "exclude_known": True}}),
         ("two-tower:loss=bpr,sampler.negatives=4", {"loss": "bpr", "sampler": {"name": "uniform", "negatives": 4}}),
         ("two-tower:sampler=perturbed,sampler.epsilon=0.1", {"sampler": Perturbed(epsilon=0.1)}),
-        ("sasrec:auxiliary=views+same-target,auxiliary.views.of=crop+mask", {"auxiliary": [Views(of="crop+mask"), "same-target"]}),
+        (
+            "sasrec:auxiliary=views+same-target,auxiliary.views.of=crop+mask",
+            {"auxiliary": [Views(of="crop+mask"), "same-target"]},
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_setting_of_a_component_that_a_model_has_anyway(dotted: str, plain: dict[str, Any]) -> None:
     assert create(dotted) == create(dotted.partition(":")[0], **plain)
 
@@ -266,7 +279,16 @@ def test_a_setting_of_a_component_that_a_model_has_anyway(dotted: str, plain: di
         ("two-tower:samplr.share=1", "'samplr', did you mean 'sampler'"),
         ("sasrec:loss=bce,loss.negativs=3", "setting of sequence loss 'bce': 'negativs', did you mean 'negatives'"),
         ("sasrec:auxiliary=views,auxiliary.view.weight=1", "unknown part 'view', did you mean 'views'"),
-        ("two-tower:attack.epsilon=0.2", "attack"),
+        ("two-tower:attack.epsilon=0.2", "belongs to 'attack', which is not given; write attack=NAME as well"),
+        ("sasrec:auxiliary.views.weight=2", r"unknown part 'views' \(there are none\)"),
+        ("two-tower:loss=null", "loss=None is not valid; give a name"),
+        ("sasrec:loss=null", "loss=None is not valid; give a name"),
+        ("sasrec:loss=3", "3 is no sequence loss; give a name, or an object of the class SequenceLoss"),
+        ("sasrec:auxiliary=5", "5 is no auxiliary loss; give a name, or an object of the class AuxiliaryLoss"),
+        ("two-tower:sampler=true", "True is no sampler; give a name, or an object of the class Sampler"),
+        ("two-tower:attack=5", "5 is no attack; give a name, or an object of the class Attack"),
+        ("two-tower:loss=triplet,loss.margin=big", "margin is 'big'; give one number above 0"),
+        ("two-tower:loss=sigmoid,loss.bias=low", r"Loss\('sigmoid', bias='low'\) fails on two users with two items"),
     ],
 )
 def test_what_is_unknown_in_a_model_of_a_table_is_named(model: str, message: str) -> None:

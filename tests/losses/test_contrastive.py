@@ -140,7 +140,9 @@ def test_both_forms_of_info_nce_agree_where_the_negatives_do(drawn: Drawn) -> No
     users, items = unit(*drawn(0, (5, 4), (5, 4)))
     others = torch.stack([torch.cat([items[:b], items[b + 1 :]]) for b in range(5)])  # (B, B - 1, d)
     loss = LOSSES["info-nce"]()
-    own = loss.against_own(users, items, others, temperature=TAU, log_q=torch.zeros(5), negative_log_q=torch.zeros(5, 4))
+    own = loss.against_own(
+        users, items, others, temperature=TAU, log_q=torch.zeros(5), negative_log_q=torch.zeros(5, 4)
+    )
     assert_close(own, loss.against_batch(users, items, temperature=TAU))
 
 
@@ -234,7 +236,7 @@ def test_masked_negatives_are_not_pushed(drawn: Drawn, name: str) -> None:
     users, items, negatives = drawn(7, (2, 3), (2, 3), (2, 3, 3))
     negatives.requires_grad_()
     mask = torch.tensor([[True, False, True], [True, True, True]])
-    MASKED[name](users, users, negatives, mask=mask, reduction="sum").backward()
+    MASKED[name](users, items, negatives, mask=mask, reduction="sum").backward()
     assert negatives.grad is not None
     assert (negatives.grad[mask] == 0).all()
     assert negatives.grad.isfinite().all()
@@ -285,7 +287,10 @@ def no_tensor(users: Tensor, items: Tensor, negatives: Tensor) -> Any:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (mean_of_rows, r"the loss 'mean_of_rows' returns shape \(\); return one number per user, \(2,\), without a mean"),
+        (
+            mean_of_rows,
+            r"the loss 'mean_of_rows' returns shape \(\); return one number per user, \(2,\), without a mean",
+        ),
         (not_a_number, r"the loss 'not_a_number' is \[nan, nan\] on two orthogonal pairs; it must be finite"),
         (detached, r"the loss 'detached' has no gradient; compute it from the tensors given, without detach\(\)"),
         (of_one, r"the loss 'of_one' takes 1 tensors; give a function of \(users, items\) or"),
@@ -309,12 +314,27 @@ def test_such_a_function_is_not_registered_either(function: Callable[..., Any]) 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("two-tower-id:loss=triplet,temperature=0.2", r"the loss 'triplet' has no temperature; leave temperature=0.2 out"),
-        ("two-tower-id:loss=nt-xent,sampler=uniform", r"'nt-xent' cannot be computed with sampler='uniform'; give sampler=in-batch"),
-        ("two-tower-id:loss=triplet,sampler=in-batch", r"'triplet' cannot be computed with sampler='in-batch'; give sampler=uniform"),
-        ("two-tower-id:loss=triplet,loss.margn=0.3", r"setting of the loss 'triplet': 'margn', did you mean 'margin'\? \(valid names are distance, margin\)"),
+        (
+            "two-tower-id:loss=triplet,temperature=0.2",
+            r"the loss 'triplet' has no temperature; leave temperature=0.2 out",
+        ),
+        (
+            "two-tower-id:loss=nt-xent,sampler=uniform",
+            r"'nt-xent' cannot be computed with sampler='uniform'; give sampler=in-batch",
+        ),
+        (
+            "two-tower-id:loss=triplet,sampler=in-batch",
+            r"'triplet' cannot be computed with sampler='in-batch'; give sampler=uniform",
+        ),
+        (
+            "two-tower-id:loss=triplet,loss.margn=0.3",
+            r"setting of the loss 'triplet': 'margn', did you mean 'margin'\? \(valid names are distance, margin\)",
+        ),
         ("two-tower-id:loss=nt-xent,loss.margin=0.3", r"the loss 'nt-xent' has no settings; leave margin out"),
-        ("two-tower-id:loss=tripplet", r"unknown loss 'tripplet', did you mean 'triplet'\? \(valid names are info-nce, .*pairwise\)"),
+        (
+            "two-tower-id:loss=tripplet",
+            r"unknown loss 'tripplet', did you mean 'triplet'\? \(valid names are info-nce, .*pairwise\)",
+        ),
         ("two-tower-id:loss=triplet,loss.margin=-1", r"margin"),
         ("two-tower-id:loss=triplet,loss.temperature=0.1", r"'temperature'.*\(valid names are distance, margin\)"),
         ("two-tower-id:temperature=0.005", r"temperature=0.005 is out of range; give 0.01 or more"),
@@ -322,11 +342,14 @@ def test_such_a_function_is_not_registered_either(function: Callable[..., Any]) 
         ("user-item:temperature=0.005", r"temperature=0.005 is out of range"),
         ("minilm-tuned:temperature=0.005", r"temperature=0.005 is out of range"),
         ("minilm-tuned:passes=0", r"passes=0 is out of range; give 1 or more"),
-        ("minilm-tuned:loss=triplet,user=text", r"the loss 'triplet' needs sampled negatives, .* use one of info-nce, "),
+        (
+            "minilm-tuned:loss=triplet,user=text",
+            r"the loss 'triplet' needs sampled negatives, .* use one of info-nce, ",
+        ),
         ("minilm-tuned:loss=info-nce", r"the loss 'info-nce' compares pairs, .* user=text, or leave the loss out"),
         ("two-tower-id:loss=7", r"loss=7 is not valid; give a name, a function or a Loss"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_one_clear_error_at_construction(model: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as raised:
         create(model)
@@ -372,7 +395,9 @@ def close(users: Tensor, items: Tensor, *, mask: Any = None) -> Tensor:
 def test_a_model_of_an_unregistered_loss_trains_and_cannot_be_saved(split: Split, tmp_path: Path) -> None:
     model = TwoTower(model="", loss=close, **{**QUICK, "epochs": 1}).fit(split)
     assert model.score(split.test.history).isfinite().all()
-    with pytest.raises(InputError, match=r"the loss 'close' has no registered name.*register it with add_loss") as raised:
+    with pytest.raises(
+        InputError, match=r"the loss 'close' has no registered name.*register it with add_loss"
+    ) as raised:
         model.save(tmp_path / "unnamed")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "unnamed" / "config.json").exists()
