@@ -148,6 +148,9 @@ class TrainedRecommender(Recommender, Generic[Network]):
     Attributes:
         execution: How the training is carried out; to be set before :meth:`fit`. No hyperparameter: it changes what a
             run costs, and little of what it ends with.
+        monitor: Validation metrics of the model as it is, called after each epoch in place of the model's own
+            validation; to be set before :meth:`fit`. It returns the metric that chooses the best epoch, ``ndcg@10``
+            unless the model says otherwise; to end the training, it raises an exception.
         report: What the training run did.
         network: The network that scores.
     """
@@ -161,6 +164,7 @@ class TrainedRecommender(Recommender, Generic[Network]):
     seed: int
     attack: Attack | None = None
     execution: Execution = Execution()
+    monitor: Callable[[], dict[str, float]] | None = None
     report: TrainingReport
     network: Network
 
@@ -216,7 +220,7 @@ class TrainedRecommender(Recommender, Generic[Network]):
         self.report = train(
             network,
             examples,
-            validate=validate,
+            validate=self.monitor or validate,
             config=TrainingConfig(
                 epochs=self.epochs if epochs is None else epochs,
                 batch_size=batch_size or self.batch_size,
