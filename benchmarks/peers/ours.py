@@ -16,8 +16,9 @@ ENDLESS = 10_000  # epochs, and patience: the referee ends the training
 def monitor(recommender: TrainedRecommender, split: Split, referee: Referee) -> Callable[[], dict[str, float]]:
     """What reports an epoch to the referee."""
     predictions = int((split.train.lengths - 1).clip(min=0).sum())  # an epoch predicts each event with a past
-    windows = isinstance(recommender, Sequential)
-    sequences = len(Windows(split.train, length=recommender.length)) if windows else predictions
+    sequences = predictions
+    if isinstance(recommender, Sequential):
+        sequences = len(Windows(split.train, length=recommender.length))
 
     def scores(_: Histories) -> np.ndarray:
         recommender.network.eval()
