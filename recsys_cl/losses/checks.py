@@ -6,6 +6,7 @@ See: chapter 4.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -92,8 +93,8 @@ def check_positive(name: str, value: float | Tensor) -> None:
         InputError: If it is not.
     """
     number = float(value.detach()) if isinstance(value, Tensor) and value.numel() == 1 else value
-    if isinstance(number, Tensor) or not 0 < number < math.inf:
-        shown = f"a tensor of shape {tuple(number.shape)}" if isinstance(number, Tensor) else number
+    if not isinstance(number, Real) or not 0 < number < math.inf:
+        shown = f"a tensor of shape {tuple(number.shape)}" if isinstance(number, Tensor) else repr(number)
         raise InputError(f"{name} is {shown}; give one number above 0")
 
 

@@ -87,7 +87,10 @@ class Loss:
                     if valid
                     else f"the loss {self} has no settings; leave {setting} out"
                 )
-        self._try()
+        try:
+            self._try()
+        except (TypeError, RuntimeError) as error:
+            raise InputError(f"{self!r} fails on two users with two items: {error}") from error
 
     @classmethod
     def of(cls, function: Callable[..., Tensor]) -> Loss:

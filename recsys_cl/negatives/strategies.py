@@ -53,7 +53,7 @@ class Sampler:
         return DrawnNegatives()
 
 
-SAMPLERS: Registry[type[Sampler]] = Registry("sampler")
+SAMPLERS: Registry[type[Sampler]] = Registry("sampler", made=Sampler)
 """Name to a strategy: ``two-tower:sampler=hard,sampler.share=0.25``."""
 
 SAMPLERS.add("uniform", Sampler)

@@ -57,7 +57,7 @@ class AuxiliaryLoss(Objective):
         raise NotImplementedError(f"{type(self).__name__} defines no __call__")
 
 
-AUXILIARY_LOSSES = Parts("auxiliary loss")
+AUXILIARY_LOSSES = Parts("auxiliary loss", made=AuxiliaryLoss)
 """Name to a loss; several are joined by ``+``."""
 
 

@@ -140,7 +140,7 @@ class SequenceLoss(Objective):
         return mean_over_processes(rows)
 
 
-SEQUENCE_LOSSES: Registry[type[SequenceLoss]] = Registry("sequence loss")
+SEQUENCE_LOSSES: Registry[type[SequenceLoss]] = Registry("sequence loss", made=SequenceLoss)
 """Name to a loss: ``sasrec:loss=bce,loss.negatives=1``."""
 
 

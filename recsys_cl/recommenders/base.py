@@ -224,7 +224,9 @@ class TrainedRecommender(Recommender, Generic[Network]):
             examples,
             validate=self.monitor or validate,
             config=TrainingConfig(**{**own, **asdict(self.execution), **settings}),
-            settings={**described(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
+            settings=None
+            if folder is None
+            else {**described(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
             folder=folder,
             resume=resume,
             callbacks=callbacks,

@@ -88,7 +88,7 @@ class _Attacks(Registry[type[Attack]]):
     optional = True
 
 
-ATTACKS = _Attacks("attack")
+ATTACKS = _Attacks("attack", made=Attack)
 """Name to an attack: ``two-tower:attack=fgm,attack.epsilon=0.1``."""
 
 

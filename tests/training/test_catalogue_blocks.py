@@ -1,12 +1,18 @@
 """Blocks of the catalogue: every item once an epoch, halves that do not overlap, chance without state."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from transformers import TrainerCallback
 
 from recsys_cl.data import Sequences
 from recsys_cl.errors import InputError
-from recsys_cl.training import CatalogueBlocks
+from recsys_cl.recommenders.text_networks import BlockNetwork, ProjectedTower
+from recsys_cl.training import CatalogueBlocks, TrainingConfig
+from recsys_cl.training import train as run
 
 N_ITEMS = 30
 
@@ -15,6 +21,16 @@ N_ITEMS = 30
 def train() -> Sequences:
     rng = np.random.default_rng(0)
     return Sequences.from_lists([rng.choice(24, size=rng.integers(1, 12), replace=False).tolist() for _ in range(40)])
+
+
+@pytest.fixture
+def train_skewed() -> Sequences:
+    """Sixteen items, of which the order of an epoch puts those that most people chose into one block."""
+    rng = np.random.default_rng(1)
+    popular = np.random.default_rng([0, 0, 0]).permutation(16)[:8]
+    rest = np.setdiff1d(np.arange(16), popular)
+    rows = [rng.choice(popular, size=4, replace=False).tolist() for _ in range(40)]
+    return Sequences.from_lists(rows + [rng.choice(rest, size=4, replace=False).tolist() for _ in range(12)])
 
 
 def test_an_epoch_takes_every_warm_item_once(train: Sequences) -> None:
@@ -103,3 +119,46 @@ def test_what_fills_no_block_waits_for_another_pass(train: Sequences) -> None:
     items = [blocks.collate([(0, number)])["item"].tolist() for number in range(len(blocks))]
     assert {len(item) for item in items} == {10}
     assert {one for item in items for one in item} == warm
+
+
+class Gradients(TrainerCallback):
+    """Notes the gradient of the projection before each step."""
+
+    def __init__(self) -> None:
+        self.taken: list[Tensor] = []
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs: Any) -> None:  # type: ignore[no-untyped-def]
+        self.taken.append(kwargs["model"].tower.project.weight.grad.clone())
+
+
+def test_accumulated_blocks_weigh_by_users_not_by_items(train_skewed: Sequences) -> None:
+    """The gradient of two blocks is that of the mean over the users of both, though both have as many items."""
+    blocks = CatalogueBlocks(train_skewed, N_ITEMS, block=8, seed=0)
+    assert len(blocks) == 2
+    embeddings = torch.randn(N_ITEMS, 6, generator=torch.Generator().manual_seed(0))
+
+    def network() -> BlockNetwork:
+        return BlockNetwork(ProjectedTower(embeddings), temperature=0.5)
+
+    batches = [blocks.collate([(0, number)]) for number in range(2)]
+    counts = [blocks.count(batch) for batch in batches]
+    assert counts == [len(batch["given"]) for batch in batches]
+    assert {len(batch["item"]) for batch in batches} == {8}
+    assert max(counts) > 1.5 * min(counts)
+
+    def gradient(batch: dict[str, Tensor]) -> Tensor:
+        model = network()
+        model(**batch)["loss"].backward()
+        weight = model.tower.project.weight.grad  # type: ignore[union-attr]
+        assert weight is not None
+        return weight
+
+    one, other = (gradient(batch) for batch in batches)
+    by_users = (counts[0] * one + counts[1] * other) / sum(counts)
+    seen = Gradients()
+    config = TrainingConfig(epochs=1, batch_size=1, accumulate=2, keep="last")
+    run(network(), blocks, validate=lambda: {"ndcg@10": 0.0}, config=config, callbacks=[seen])
+    assert len(seen.taken) == 1
+    assert float(by_users.norm()) < 1, "a longer gradient would be clipped"
+    torch.testing.assert_close(seen.taken[0], by_users, rtol=1e-4, atol=1e-6)
+    assert float((seen.taken[0] - (one + other) / 2).norm() / by_users.norm()) > 0.02
