@@ -193,7 +193,7 @@ class _UniqueKeys(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for place, key in enumerate(keys):
             if key in keys[:place]:
-                raise yaml.YAMLError(f"line {node.value[place][0].start_mark.line + 1}: {key!r} occurs a second time")
+                raise yaml.YAMLError(f"line {node.value[place][0].start_mark.line + 1}: {key!r} occurs twice")
         return super().construct_mapping(node, deep)
 
 

@@ -145,5 +145,5 @@ def test_context_stands_beside_its_input(train: Sequences) -> None:
 
 def test_next_kinds_are_those_of_what_is_asked() -> None:
     log = Sequences.from_lists([[3, 4, 5]])
-    kinds = Sequences(**{**vars(log), "kinds": np.array([0, 2, 1])})
+    kinds = Sequences(**{**vars(log), "event_types": np.array([0, 2, 1])})
     assert NextKinds(kinds)(cut_of(kinds))["asked_kind"].tolist() == [2, 1]
