@@ -1,7 +1,7 @@
-"""Chance without state: random numbers that are a function of what they are for.
+"""Counter-based random numbers: each draw is a hash of its purpose and example, independent of all other draws.
 
-A generator that is drawn from in sequence gives an example other numbers after a resume, in another batch or
-on another worker. A hash of (seed, epoch, example, …) always gives it the same.
+A stateful generator gives an example different numbers after a resume, in another batch or on another worker. A hash
+of (seed, epoch, example, …) always gives it the same.
 """
 
 from __future__ import annotations

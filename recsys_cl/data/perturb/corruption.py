@@ -28,7 +28,7 @@ from recsys_cl.randomness import counter_uniform
 
 ADDED, DROPPED, SWAPPED, ITEM, TIME = 100, 101, 102, 103, 104  # what a random number is for
 
-LEAST = 2
+MINIMUM_EVENTS = 2
 """Minimum number of training events that dropping leaves each user who had that many."""
 
 
@@ -92,7 +92,7 @@ def drop_random(split: Split, rate: float, *, seed: int = 0) -> Split:
 
     See: chapter 9.
     """
-    columns, event = columns_of(split), _drawn(split, rate, seed, DROPPED, exempt=LEAST)
+    columns, event = columns_of(split), _drawn(split, rate, seed, DROPPED, exempt=MINIMUM_EVENTS)
     copies = np.ones(len(columns["items"]), dtype=np.int64)
     copies[_events(split, event)[1]] = 0
     columns, moved = _repeated(columns, copies)
