@@ -15,8 +15,8 @@ configs its settings follow a dot: ``two-tower:loss=triplet,loss.margin=0.3``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from recsys_cl.errors import InputError
@@ -42,8 +42,27 @@ class Range:
             InputError: If it is not.
         """
         if value < self.low or (self.high is not None and value > self.high):
-            bound = "" if self.high is None else f", at most {self.high:g}"
-            raise InputError(f"{name}={value!r} is out of range; give {self.low:g} or more{bound}")
+            valid = f"{self.low:g} or more" if self.high is None else f"{self.low:g} to {self.high:g}"
+            raise InputError(f"{name}={value!r} is out of range; give {valid}")
+
+
+@dataclass(frozen=True)
+class Names:
+    """Valid values of a string: the names in a registry.
+
+    Attributes:
+        registry: Registry with the valid names.
+    """
+
+    registry: Registry[Any]
+
+    def check(self, value: object) -> None:
+        """Check that a value is a name in the registry.
+
+        Raises:
+            InputError: If it is not.
+        """
+        self.registry[str(value)]
 
 
 class Parts(Registry[Any]):
@@ -64,6 +83,8 @@ def check_settings(instance: Any) -> None:
         if registry is not None:
             object.__setattr__(instance, field.name, component(registry, value))
             continue
+        for names in (one for one in metadata if isinstance(one, Names)):
+            names.check(value)
         _check_value(field.name, value, annotation, next((one for one in metadata if isinstance(one, Range)), Range()))
 
 
@@ -88,11 +109,24 @@ def _one(registry: Registry[Any], value: Any) -> Any:
         return registry.adapt(value)
     settings = dict(value)
     name = settings.pop("name", None)
-    factory = registry[name]
-    try:
-        return factory(**settings)
-    except TypeError as error:
-        raise InputError(f"{registry.what} {name!r}: {error}") from error
+    factory = registry[str(name)]
+    check_names(f"setting of {registry.what} {name!r}:", factory, settings)
+    return factory(**settings)
+
+
+def check_names(what: str, factory: Any, given: Iterable[str]) -> None:
+    """Check that a dataclass, or a ``partial`` of one, has fields of these names.
+
+    Raises:
+        InputError: If it lacks a field; the message gives the name, the closest one and all valid ones.
+    """
+    settings_class = getattr(factory, "func", factory)
+    if not is_dataclass(settings_class):
+        return
+    valid = [field.name for field in fields(settings_class)]
+    for name in given:
+        if name not in valid:
+            raise InputError(unknown(what, name, valid) if valid else f"{what} it has none; leave {name} out")
 
 
 def described(instance: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from recsys_cl.errors import AssetError, InputError
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0  # seconds; an unreachable source must fail fast
 
 MANIFEST = "manifest.json"
+"""Name of the manifest in an asset's folder, which records source, hashes, sizes and modification times."""
 
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 

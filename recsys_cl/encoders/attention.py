@@ -114,7 +114,6 @@ def multi_head_attention(
     output: Projection,
     *,
     heads: int,
-    key_value_heads: int | None = None,
     mask: Tensor | None = None,
     rotate: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
@@ -129,11 +128,10 @@ def multi_head_attention(
     Args:
         x: Input ``(batch, tokens, width)``.
         query: Projection from ``width`` to ``heads · dim``.
-        key: Projection from ``width`` to ``key_value_heads · dim``.
-        value: Projection from ``width`` to ``key_value_heads · dim``.
+        key: Projection from ``width`` to ``heads · dim``, or to a divisor of it: fewer heads for keys and values.
+        value: Projection of the same width as ``key``.
         output: Projection from ``heads · dim`` to ``width``.
         heads: Number of query heads.
-        key_value_heads: Number of key and value heads, a divisor of ``heads``; by default ``heads``.
         mask: Boolean or additive, broadcast to ``(batch, heads, tokens, tokens)``.
         rotate: Position encoding of queries and keys ``(batch, heads, tokens, dim)``, such as :func:`rotary`.
 
@@ -151,10 +149,11 @@ def multi_head_attention(
     >>> multi_head_attention(x, same, same, same, same, heads=2)
     tensor([[[2., 4.]]])
     """
-    groups = heads // (key_value_heads or heads)
+    projected = query(x), key(x), value(x)  # (B, T, H d), (B, T, H d / g) twice
+    groups = projected[0].shape[-1] // projected[1].shape[-1]
     q, k, v = (
-        split_heads(project(x), count)
-        for project, count in ((query, heads), (key, heads // groups), (value, heads // groups))
+        split_heads(part, count)
+        for part, count in zip(projected, (heads, heads // groups, heads // groups), strict=True)
     )  # (B, H, T, d), (B, H / g, T, d) twice
     if rotate is not None:
         q, k = rotate(q), rotate(k)

@@ -7,7 +7,7 @@ history of the batch.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from recsys_cl.encoders.attention import merge_heads, rotary, split_heads
 from recsys_cl.errors import InputError
-
-SequenceEncoderName = Literal["causal", "bidirectional", "gru"]
+from recsys_cl.registry import Registry
 
 
 def padded_places(lengths: Tensor) -> tuple[Tensor, int]:
@@ -180,10 +179,23 @@ class GRU(nn.Module):
         return self.norm(nn.utils.rnn.pad_packed_sequence(states, batch_first=True)[0].flatten(0, 1)[where])  # (T, d)
 
 
-def sequence_encoder(
-    name: SequenceEncoderName, dim: int, *, blocks: int, heads: int, dropout: float
-) -> Transformer | GRU:
-    """Build an encoder by name."""
-    if name == "gru":
-        return GRU(dim, blocks=blocks, dropout=dropout)
-    return Transformer(dim, blocks=blocks, heads=heads, dropout=dropout, causal=name == "causal")
+SEQUENCE_ENCODERS: Registry[Callable[..., Transformer | GRU]] = Registry("sequence encoder")
+"""Name to a factory ``(dim, *, blocks, heads, dropout)``: ``sasrec:encoder=gru``."""
+
+
+@SEQUENCE_ENCODERS.add("causal")
+def causal(dim: int, *, blocks: int, heads: int, dropout: float) -> Transformer:
+    """Causal Transformer: an event attends to itself and earlier events (SASRec)."""
+    return Transformer(dim, blocks=blocks, heads=heads, dropout=dropout, causal=True)
+
+
+@SEQUENCE_ENCODERS.add("bidirectional")
+def bidirectional(dim: int, *, blocks: int, heads: int, dropout: float) -> Transformer:
+    """Bidirectional Transformer: every event attends to all events (BERT4Rec)."""
+    return Transformer(dim, blocks=blocks, heads=heads, dropout=dropout, causal=False)
+
+
+@SEQUENCE_ENCODERS.add("gru")
+def gru(dim: int, *, blocks: int, heads: int, dropout: float) -> GRU:
+    """GRU with ``blocks`` layers (GRU4Rec); ``heads`` is ignored."""
+    return GRU(dim, blocks=blocks, dropout=dropout)

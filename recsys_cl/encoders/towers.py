@@ -5,17 +5,16 @@ See: chapter 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_cl.errors import InputError
-
-UserTowerName = Literal["attention", "mean", "mlp"]
+from recsys_cl.registry import Registry
 
 
 class ItemTower(nn.Module):
@@ -251,3 +250,25 @@ class BehaviourMLP(nn.Module):
                 attributes = hidden.new_zeros(len(items), self.attributes.in_features)  # (B, a)
             hidden = hidden + self.attributes(attributes)  # (B, h)
         return self.out(hidden)  # (B, d)
+
+
+USER_TOWERS: Registry[Callable[..., AttentionPooling | MeanPooling | BehaviourMLP]] = Registry("user tower")
+"""Name to a factory ``(sizes, *, dim, length)``: ``two-tower:user_tower=mean``."""
+
+
+@USER_TOWERS.add("attention")
+def attention_tower(sizes: Mapping[str, int], *, dim: int, length: int) -> AttentionPooling:
+    """Attention over the recent history."""
+    return AttentionPooling(dim, length)
+
+
+@USER_TOWERS.add("mean")
+def mean_tower(sizes: Mapping[str, int], *, dim: int, length: int) -> MeanPooling:
+    """Mean of the recent history."""
+    return MeanPooling()
+
+
+@USER_TOWERS.add("mlp")
+def behaviour_tower(sizes: Mapping[str, int], *, dim: int, length: int) -> BehaviourMLP:
+    """MLP over behaviour counts and user attributes."""
+    return BehaviourMLP(sizes["items"], sizes["attributes"], dim=dim)

@@ -1,8 +1,8 @@
-"""Robustness metrics: retention under attack, robustness curve and index, decision boundaries, shilling detection."""
+"""Robustness metrics: retention under attack, robustness index, distance to the boundary, shilling detection."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,11 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from recsys_cl.data import Queries, Split
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation.evaluate import Evaluation, Scorer, evaluate
+from recsys_cl.evaluation.evaluate import Evaluation
 
 BLOCK = 1_024
-"""Users whose distances to all items are in memory at once."""
+"""Users whose distances to all items, or similarities to all users, are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -112,42 +111,6 @@ def robustness_index(clean: float, attacked: Mapping[str, Mapping[float, float]]
     return float(np.mean(areas))
 
 
-def robustness_curve(
-    fit: Callable[[Split], Scorer],
-    split: Split,
-    corrupt: Callable[[Split, float], Split],
-    rates: Sequence[float],
-    *,
-    queries: Queries | None = None,
-) -> dict[float, Evaluation]:
-    """Robustness curve: retrain and evaluate at each noise rate.
-
-    Args:
-        fit: Function from a split to a recommender trained on it.
-        split: The clean split.
-        corrupt: Function from a split and a rate to a noisy split, for instance
-            :func:`recsys_cl.data.perturb.corruption.swap_items`.
-        rates: Noise rates.
-        queries: Evaluation queries for every recommender; by default the test queries of its own split, whose histories
-            are as noisy as its training data. ``split.test`` shows the effect of noise on training alone.
-
-    Returns:
-        Noise rate to evaluation: first 0 (the clean split), then in the order of ``rates``.
-
-    Raises:
-        InputError: If there are no rates.
-
-    See: chapter 9.
-    """
-    if not len(rates):
-        raise InputError("there are no noise rates; give at least one, for instance [0.05, 0.1, 0.2, 0.4]")
-    curve = {}
-    for rate in dict.fromkeys((0.0, *rates)):
-        noisy = corrupt(split, rate) if rate else split
-        curve[rate] = evaluate(fit(noisy), noisy.test if queries is None else queries)
-    return curve
-
-
 def boundary_distance(
     users: Tensor, items: Tensor, target: Tensor, *, k: int = 10, exclude: Tensor | None = None
 ) -> Tensor:
@@ -228,10 +191,6 @@ def _check_geometry(users: Tensor, items: Tensor, target: Tensor, k: int, exclud
         raise InputError(f"the vector of user {row} is zero, so no move is relative to its norm; leave out such users")
 
 
-BLOCK = 1_024
-"""Users whose similarities to all others are in memory at once."""
-
-
 def exposure(recommended: np.ndarray, item: int) -> float:
     """Exposure of an item: share of the lists that show it, which shilling attacks try to raise.
 
@@ -244,6 +203,8 @@ def exposure(recommended: np.ndarray, item: int) -> float:
 
     >>> exposure(np.array([[3, 1], [2, 3], [0, 1], [1, 2]]), 3)
     0.5
+
+    See: chapter 9.
     """
     if len(recommended) == 0:
         raise InputError("there are no lists to look for the item in; give (queries, k) item numbers")

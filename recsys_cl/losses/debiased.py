@@ -1,4 +1,4 @@
-"""Debiased and decoupled contrastive losses: InfoNCE corrected for false negatives, or without the positive below."""
+"""Debiased and decoupled losses: InfoNCE corrected for false negatives, or with the positive left out of Z."""
 
 from __future__ import annotations
 

@@ -25,6 +25,8 @@ class NegativeSample:
     Attributes:
         items: ``(k,)`` item numbers that all rows share, or ``(batch, k)``.
         log_q: Log-probability of each, of the same shape.
+
+    See: chapter 5.
     """
 
     items: Tensor

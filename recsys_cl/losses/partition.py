@@ -1,4 +1,21 @@
-"""Who does not count: masks as matrices, or as functions that give some rows of one."""
+r"""Who does not count: masks as matrices, or as functions that give some rows of one.
+
+.. math:: \log Z_b = \log \sum_{j \notin M_b} \exp(u_b^\top v_j / \tau - \log q_j)
+
+is all that is expensive in a contrastive loss: the rest is one score per row. Dense, it takes a few matrices of
+``(batch, n)``. In blocks of rows it takes one block, whatever the batch:
+
+.. math:: \frac{\partial \log Z_b}{\partial u_b} = \frac1\tau \sum_j p_{bj} v_j, \qquad
+    \frac{\partial \log Z_b}{\partial v_j} = \frac1\tau p_{bj} u_b, \qquad
+    \frac{\partial \log Z_b}{\partial \tau} = -\frac1\tau\, u_b^\top \frac{\partial \log Z_b}{\partial u_b},
+    \qquad p_{bj} = e^{s_{bj} - \log Z_b}
+
+A block's :math:`p` is at hand in the forward pass, so that the two sums are formed there and kept, ``(batch, dim)``
+and ``(n, dim)``. They are the gradient wherever all rows weigh the same (``"mean"``, ``"sum"``); where rows weigh
+differently, the second sum is formed again from recomputed blocks.
+
+See: chapter 4.
+"""
 
 from __future__ import annotations
 

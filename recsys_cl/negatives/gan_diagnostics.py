@@ -48,7 +48,7 @@ class Watched(nn.Module):
         if means.get("generator_entropy", math.inf) < least:
             warnings.warn(
                 f"the generator has collapsed: its entropy, {means['generator_entropy']:.2f} nats, is below "
-                f"{least:.2f}; lower epsilon, hardness or hard_share",
+                f"{least:.2f}; lower epsilon, hardness or share",
                 stacklevel=2,
             )
         accuracy = means.get("discriminator_accuracy", 0.5)

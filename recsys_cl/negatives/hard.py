@@ -33,6 +33,8 @@ class Candidates:
         drawn: ``(batch, k)`` items drawn by chance, and their log q.
         known: What is no negative.
         temperature: Of the scores.
+
+    See: chapter 10.
     """
 
     query: Tensor
@@ -52,6 +54,8 @@ class Negatives:
         mask: ``(batch, k)`` true where one is not to count.
         log_q: ``(batch, k)``.
         loss: What else is to be minimised: losses of those who make the negatives.
+
+    See: chapter 10.
     """
 
     vectors: Tensor
@@ -134,7 +138,7 @@ def check_share(share: float) -> None:
         InputError: If it is not.
     """
     if not 0 < share <= 1:
-        raise InputError(f"hard_share={share} is out of range; give a share above 0 and up to 1 of the negatives")
+        raise InputError(f"share={share} is out of range; give a share above 0 and up to 1 of the negatives")
 
 
 BLOCK = 2**22
@@ -255,8 +259,6 @@ class HardNegatives(DrawnNegatives):
 
     Args:
         share: Share of the negatives that are chosen, in (0, 1].
-        bound: :math:`\rho`: what reaches :math:`1 - \rho` of the positive's score is left out
-            (:func:`~recsys_cl.negatives.hard.hard_negatives`); 0 leaves nothing out.
 
     Raises:
         InputError: If the share is out of range.
@@ -264,10 +266,10 @@ class HardNegatives(DrawnNegatives):
     See: chapter 10.
     """
 
-    def __init__(self, share: float, *, bound: float = 0.0) -> None:
+    def __init__(self, share: float) -> None:
         super().__init__()
         check_share(share)
-        self.share, self.bound = share, bound
+        self.share = share
 
     def forward(self, given: Candidates) -> Negatives:
         """Choose, and keep the rest as drawn."""
@@ -280,7 +282,6 @@ class HardNegatives(DrawnNegatives):
             given.target,
             k,
             mask=lambda rows: given.known(rows, everything),
-            share=self.bound or None,
         )
         return replace(
             plain,

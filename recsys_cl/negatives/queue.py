@@ -14,8 +14,9 @@ class NegativeQueue(nn.Module):
     """The latest ``size`` item vectors, first in, first out: negatives beyond the batch without encoding them again.
 
     They get no gradient, and are as old as ``size / batch`` steps: encode them by a slowly moving copy of the tower
-    (MoCo), or trust that it drifts slowly (XBM). Everything is in buffers, so that it is saved and moved with the
-    model. Where processes train together, put in what all of them have gathered, so that they hold the same. ::
+    (MoCo), or trust that it drifts slowly (XBM), as ``TwoTower(queue=4096)`` does. Everything is in buffers, so a
+    checkpoint of the training holds it. Where processes train together, put in what all of them have gathered, so
+    they hold the same. ::
 
         vectors, held = queue.held()
         columns = torch.cat([target, held.items])  # (B + n,)

@@ -36,8 +36,6 @@ TEMPERATURE = 0.1
 SIMILAR = 10
 """Similar items of each item that the views *substitute* and *insert* draw from."""
 
-FORGOTTEN = 97  # what a random number is for, so that no two purposes share one
-
 
 @dataclass(frozen=True)
 class AuxiliaryLoss(Objective):
@@ -295,7 +293,8 @@ class DroppedIds:
 
     def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
         """``keep_id`` ``(n_items,)``, false where an id is to be ignored."""
-        drawn = counter_uniform(self.seed, FORGOTTEN, cut.epoch[0], cut.window[0], np.arange(self.n_items))  # (N,)
+        item = np.arange(self.n_items)
+        drawn = counter_uniform(self.seed, "window-id-dropout", cut.epoch[0], cut.window[0], item)  # (N,)
         return {"keep_id": drawn >= self.share}
 
 

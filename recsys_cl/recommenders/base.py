@@ -137,6 +137,9 @@ class Recommender(ABC):
         """Read what :meth:`save` of a subclass wrote beside the state."""
 
 
+OPTIMISATION = ("epochs", "batch_size", "learning_rate", "weight_decay", "seed")
+"""Hyperparameters that every model trained by gradient has, and passes to its training."""
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -200,33 +203,23 @@ class TrainedRecommender(Recommender, Generic[Network]):
         *,
         folder: str | Path | None,
         resume: bool,
-        metric: str = "ndcg@10",
         callbacks: Sequence[TrainerCallback] = (),
-        batch_size: int | None = None,
-        epochs: int | None = None,
         **settings: Any,
     ) -> None:
         """Train the network by this recommender's settings, and leave it on the CPU, ready to score.
 
-        ``settings`` are further fields of :class:`~recsys_cl.training.run.TrainingConfig`.
+        ``settings`` are fields of :class:`~recsys_cl.training.run.TrainingConfig` that do not follow from the
+        hyperparameters of the same name.
         """
         assert is_dataclass(self)
         if self.attack is not None:
             network = AdversarialTraining(network, self.attack)
+        own = {name: getattr(self, name) for name in OPTIMISATION}
         self.report = train(
             network,
             examples,
             validate=validate,
-            config=TrainingConfig(
-                epochs=self.epochs if epochs is None else epochs,
-                batch_size=batch_size or self.batch_size,
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                seed=self.seed,
-                metric=metric,
-                **asdict(self.execution),
-                **settings,
-            ),
+            config=TrainingConfig(**{**own, **asdict(self.execution), **settings}),
             settings={**described(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
             folder=folder,
             resume=resume,

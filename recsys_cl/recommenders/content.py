@@ -18,6 +18,7 @@ from recsys_cl.data import Sequences, Split
 from recsys_cl.errors import InputError
 from recsys_cl.recommenders.base import Recommender
 from recsys_cl.text.encoder import LanguageEncoder
+from recsys_cl.text.geometry import CatalogueText
 
 
 @dataclass
@@ -76,9 +77,10 @@ class LanguageContent(Recommender):
     def fit(self, split: Split) -> Self:
         """Encode the catalogue; no behaviour is used."""
         self.items = split.data.items
-        embeddings = LanguageEncoder(self.model).encode(split.data.texts)  # (N, d)
-        mean = embeddings.mean(0) if self.centre else torch.zeros(embeddings.shape[1])  # (d,)
-        self.state = {"mean": mean, "vectors": F.normalize(embeddings - mean, dim=1)}  # (d,), (N, d)
+        encoder = LanguageEncoder(self.model)
+        text = CatalogueText(encoder.encode, mean=torch.zeros(encoder.dim))
+        vectors = text.fit(split.data.texts) if self.centre else text.encode(split.data.texts)  # (N, d)
+        self.state = {"mean": text.mean, "vectors": vectors}  # (d,), (N, d)
         return self
 
     def score(self, histories: Sequences) -> Tensor:
@@ -89,8 +91,8 @@ class LanguageContent(Recommender):
 
     def score_text(self, text: str) -> Tensor:
         """Cosine similarity of the sentence to the items, ``(1, n_items)``."""
-        query = LanguageEncoder(self.model, cache=False).encode([text]) - self.state["mean"]  # (1, d)
-        return F.normalize(query, dim=1) @ self.state["vectors"].T  # (1, N)
+        read = CatalogueText(LanguageEncoder(self.model, cache=False).encode, self.state["mean"])
+        return read.encode([text]) @ self.state["vectors"].T  # (1, N)
 
 
 @dataclass
@@ -118,8 +120,7 @@ class TextRidge(Recommender):
     def fit(self, split: Split) -> Self:
         """Solve for the map from a history to its weights."""
         self.items = split.data.items
-        embeddings = LanguageEncoder(self.model).encode(split.data.texts)  # (N, d)
-        centred = F.normalize(embeddings - embeddings.mean(0), dim=1)  # (N, d)
+        centred = CatalogueText(LanguageEncoder(self.model).encode).fit(split.data.texts)  # (N, d)
         warm = centred * torch.from_numpy(split.counts > 0)[:, None]  # (N, d) zero rows for unseen items
         gram = warm.T @ warm + self.l2 * torch.eye(warm.shape[1])  # (d, d)
         self.state = {

@@ -34,7 +34,7 @@ from recsys_cl.recommenders.text_networks import (
 from recsys_cl.settings import Range
 from recsys_cl.text.adapters import Adapter, AdapterKind, RankAllocation, parameter_counts
 from recsys_cl.text.encoder import LanguageEncoder
-from recsys_cl.text.geometry import centre, nearest_words
+from recsys_cl.text.geometry import CatalogueText, nearest_words
 from recsys_cl.text.tokens import Pooling
 from recsys_cl.training.examples import CatalogueBlocks, HistoryPairs
 
@@ -190,7 +190,7 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
 
     def embed(self, text: str) -> Tensor:
         """Vector of a text, to be compared with the items' in ``state["vectors"]``: ``(1, dim)``."""
-        return self._vectors(self._embed([text]), [text])  # (1, d)
+        return self._vectors([text])  # (1, d)
 
     def save(self, folder: str | Path) -> None:
         """Write hyperparameters, catalogue, vectors, and the language model, in ``folder/encoder``."""
@@ -272,11 +272,13 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
         texts, warm = split.data.texts, torch.from_numpy(split.counts > 0)  # (N,)
         projection = getattr(network.tower, "project", None)
         self.state = {} if projection is None else {"project": projection.weight.detach().cpu()}
-        embeddings = self._embed(texts)  # (N, d)
-        self.state["mean"] = embeddings[warm].mean(0) * (self.user == "items")  # (d,)
+        tuned = CatalogueText(self._embed, torch.zeros(()))
+        vectors = tuned.fit(texts, warm) if self.user == "items" else tuned.encode(texts)  # (N, d)
         if self._beside:
-            self.state["original_mean"] = self._untouched.encode(texts)[warm].mean(0)  # (d,)
-        self.state["vectors"] = self._vectors(embeddings, texts)  # (N, d), (N, 2d) beside the original's
+            original = CatalogueText(self._untouched.encode)
+            vectors = beside(vectors, original.fit(texts, warm), self.residual)  # (N, 2d)
+            self.state["original_mean"] = original.mean  # (d,)
+        self.state |= {"mean": tuned.mean, "vectors": vectors}
 
     @property
     def _beside(self) -> bool:
@@ -290,9 +292,9 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
         embeddings = self.encoder.encode(texts)  # (n, d)
         return embeddings @ self.state["project"].T if "project" in self.state else embeddings  # (n, d)
 
-    def _vectors(self, embeddings: Tensor, texts: Sequence[str]) -> Tensor:
-        vectors = centre(embeddings, self.state["mean"])  # (n, d)
+    def _vectors(self, texts: Sequence[str]) -> Tensor:
+        vectors = CatalogueText(self._embed, self.state["mean"]).encode(texts)  # (n, d)
         if not self._beside:
             return vectors
-        original = centre(self._untouched.encode(texts), self.state["original_mean"])  # (n, d)
+        original = CatalogueText(self._untouched.encode, self.state["original_mean"]).encode(texts)  # (n, d)
         return beside(vectors, original, self.residual)  # (n, 2d)

@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from recsys_cl.data import Sequences, Split
 from recsys_cl.encoders.context import Context, event_features, feature_names
-from recsys_cl.encoders.sequence import SequenceEncoderName, sequence_encoder
+from recsys_cl.encoders.sequence import SEQUENCE_ENCODERS
 from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
@@ -29,9 +29,9 @@ from recsys_cl.objectives.prediction import SEQUENCE_LOSSES, TrainingData
 from recsys_cl.recommenders.base import TrainedRecommender
 from recsys_cl.recommenders.sequence_network import SequenceNetwork
 from recsys_cl.recommenders.two_tower_network import TEMPERATURE, Similarity
-from recsys_cl.settings import Range
+from recsys_cl.settings import Names, Range
 from recsys_cl.text.encoder import LanguageEncoder
-from recsys_cl.text.geometry import centre
+from recsys_cl.text.geometry import CatalogueText
 from recsys_cl.training.adversarial import ATTACKS
 from recsys_cl.training.windows import EventContext, Windows
 
@@ -80,7 +80,7 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
 
     reads_text: ClassVar[bool] = True
 
-    encoder: SequenceEncoderName = "causal"
+    encoder: Annotated[str, Names(SEQUENCE_ENCODERS)] = "causal"
     ids: bool = True
     model: str = ""
     dim: Annotated[int, Range(1)] = 64
@@ -265,7 +265,7 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
     def _fresh(self, split: Split) -> SequenceNetwork:
         """A fresh network that knows the split's catalogue."""
         counts = torch.from_numpy(split.counts)  # (N,)
-        self.state = {"popularity": counts.float().log1p(), "text_mean": torch.zeros(0)}
+        self.state = {"popularity": counts.float().log1p()}
         text = self._texts(split) if self.model else None  # (N, t)
         self.sizes = {
             "items": split.n_items,
@@ -279,19 +279,21 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
 
     def _texts(self, split: Split) -> Tensor:
         """Vectors of the items' texts, ``(n_items, t)``, centred and of length 1."""
-        embeddings = LanguageEncoder(self.model).encode(split.data.texts)  # (N, t)
-        self.state["text_mean"] = embeddings.mean(0)  # (t,)
-        return centre(embeddings, self.state["text_mean"])  # (N, t)
+        catalogue = CatalogueText(LanguageEncoder(self.model).encode)
+        vectors = catalogue.fit(split.data.texts)  # (N, t)
+        self.state["text_mean"] = catalogue.mean  # (t,)
+        return vectors
 
     def _embed(self, text: str) -> Tensor:
         """Vector of a text that is no item's, ``(1, t)``."""
-        return centre(LanguageEncoder(self.model, cache=False).encode([text]), self.state["text_mean"])  # (1, t)
+        read = CatalogueText(LanguageEncoder(self.model, cache=False).encode, self.state["text_mean"])
+        return read.encode([text])  # (1, t)
 
     def _build(self) -> SequenceNetwork:
         sizes = self.sizes
         return SequenceNetwork(
             ItemTower.of_size(sizes["items"], sizes["text"], dim=self.dim, ids=self.ids),
-            sequence_encoder(self.encoder, self.dim, blocks=self.blocks, heads=self.heads, dropout=self.dropout),
+            SEQUENCE_ENCODERS[self.encoder](self.dim, blocks=self.blocks, heads=self.heads, dropout=self.dropout),
             similarity=self.similarity,
             temperature=self.temperature,
             loss=self.loss,

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import set_seed
 
 from recsys_cl.data import Sequences, Split
-from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling, UserTowerName
+from recsys_cl.encoders.towers import USER_TOWERS, ItemTower
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.losses.contrastive import LOSSES
@@ -21,8 +20,9 @@ from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.negatives.strategies import SAMPLERS, InBatch, Sampler
 from recsys_cl.recommenders.base import TrainedRecommender
 from recsys_cl.recommenders.two_tower_network import TEMPERATURE, Similarity, TwoTowerNetwork
-from recsys_cl.settings import Range
+from recsys_cl.settings import Names, Range
 from recsys_cl.text.encoder import LanguageEncoder
+from recsys_cl.text.geometry import CatalogueText
 from recsys_cl.training.adversarial import ATTACKS
 from recsys_cl.training.examples import NextItemExamples
 
@@ -48,6 +48,7 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
         sampler: Where negatives come from: ``"in-batch"``, or negatives of each example's own, ``"uniform"``,
             ``"popular"``, ``"hard"``, ``"perturbed"``, ``"generated"`` or drawn by a ``"policy"``; by default in-batch
             where the loss takes it, otherwise uniform.
+        queue: Number of item vectors of previous batches that are further in-batch negatives (XBM, Wang et al. 2020).
         attack: How item vectors are moved in training: ``"none"``, or a name of
             :data:`~recsys_cl.training.adversarial.ATTACKS`.
         epochs: At most this many passes.
@@ -64,13 +65,14 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
 
     ids: bool = True
     model: str = "minilm"
-    user_tower: UserTowerName = "attention"
+    user_tower: Annotated[str, Names(USER_TOWERS)] = "attention"
     dim: Annotated[int, Range(1)] = 64
     length: Annotated[int, Range(1)] = 50
     similarity: Similarity = "cosine"
     temperature: Annotated[float, Range(0.01)] = TEMPERATURE
     loss: Annotated[Any, LOSSES] = "info-nce"
     sampler: Annotated[Any, SAMPLERS] = None
+    queue: Annotated[int, Range(0)] = 0
     log_q: bool = True
     dropout: Annotated[float, Range(0, 0.99)] = 0.2
     id_dropout: Annotated[float, Range(0, 0.99)] = 0.0
@@ -96,8 +98,21 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
                 f"the loss {self.loss} cannot be computed with sampler={SAMPLERS.name_of(self.sampler)!r}; give "
                 f"{wanted}, or one of the losses {others}"
             )
+        if self.queue:
+            self._check_queue(form)
         if not self.loss.has_temperature and self.temperature != TEMPERATURE:
             raise InputError(f"the loss {self.loss} has no temperature; leave temperature={self.temperature} out")
+
+    def _check_queue(self, form: str) -> None:
+        if form == "own" or self.loss.square:
+            takers = (name for name in LOSSES if "in-batch" in LOSSES[name]().forms and not LOSSES[name]().square)
+            raise InputError(
+                f"queue={self.queue} adds in-batch negatives, which the loss {self.loss} with "
+                f"sampler={SAMPLERS.name_of(self.sampler)!r} does not take; leave it out, or give sampler=in-batch and "
+                f"one of the losses {', '.join(takers)}"
+            )
+        if self.attack is not None:
+            raise InputError(f"queue={self.queue} would keep item vectors that the attack moved; leave one of them out")
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
         """Train on ``split.train``, stop by NDCG@10 on ``split.validation``.
@@ -112,9 +127,11 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
         """
         set_seed(self.seed)
         self.items = split.data.items
-        embeddings = LanguageEncoder(self.model).encode(split.data.texts) if self.model else None  # (N, t)
-        mean = torch.zeros(0) if embeddings is None else embeddings.mean(0)  # (t,)
-        text = None if embeddings is None else F.normalize(embeddings - mean, dim=1)  # (N, t)
+        self.state, text = {}, None
+        if self.model:
+            catalogue = CatalogueText(LanguageEncoder(self.model).encode)
+            text = catalogue.fit(split.data.texts)  # (N, t)
+            self.state["text_mean"] = catalogue.mean  # (t,)
         counts = torch.from_numpy(split.counts)  # (N,)
         drawn = self.sampler.drawn(counts, seed=self.seed)
         log_q = (in_batch_log_q(counts) if drawn is None else drawn.table) if self.log_q else None  # (N,)
@@ -123,8 +140,7 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
             "text": 0 if text is None else text.shape[1],
             "attributes": 0 if split.train.attributes is None else split.train.attributes.shape[1],
         }
-        self.state = {"text_mean": mean}
-        self.network = self._build().learn_from(KnownPositives(split.train, split.n_items), log_q)
+        self.network = self._build().learn_from(KnownPositives(split.train, split.n_items), log_q, queue=self.queue)
         self.network.items.read(counts > 0, text)
         examples = NextItemExamples(
             split.train,
@@ -145,6 +161,7 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
             resume=resume,
             patience=self.patience,
         )
+        self.network.queue = None  # it served training, and is not saved with the model
         return self
 
     @torch.no_grad()
@@ -170,22 +187,15 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
         if not self.model or self.user_tower == "mlp":
             raise InputError("this two-tower model does not read text; use two-tower or two-tower-text")
         network = self.network
-        embedding = LanguageEncoder(self.model, cache=False).encode([text]) - self.state["text_mean"]  # (1, t)
+        read = CatalogueText(LanguageEncoder(self.model, cache=False).encode, self.state["text_mean"])
         everything = torch.arange(len(network.items.warm))  # (N,)
-        return network.embed_text(F.normalize(embedding, dim=1)) @ network.embed_items(everything).T  # (1, N)
+        return network.embed_text(read.encode([text])) @ network.embed_items(everything).T  # (1, N)
 
     def _build(self) -> TwoTowerNetwork:
-        n_items = self.sizes["items"]
-        user: AttentionPooling | MeanPooling | BehaviourMLP
-        match self.user_tower:
-            case "attention":
-                user = AttentionPooling(self.dim, self.length)
-            case "mean":
-                user = MeanPooling()
-            case "mlp":
-                user = BehaviourMLP(n_items, self.sizes["attributes"], dim=self.dim)
+        sizes = self.sizes
+        user = USER_TOWERS[self.user_tower](sizes, dim=self.dim, length=self.length)
         return TwoTowerNetwork(
-            ItemTower.of_size(n_items, self.sizes["text"], dim=self.dim, ids=self.ids),
+            ItemTower.of_size(sizes["items"], sizes["text"], dim=self.dim, ids=self.ids),
             user,
             loss=self.loss,
             similarity=self.similarity,

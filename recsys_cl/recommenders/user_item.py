@@ -98,47 +98,37 @@ class UserItemNetwork(nn.Module):
         weights = surprise * there / there.sum(1, keepdim=True).clamp(min=1).sqrt()  # (B, L)
         return weighted_sum(self.towers.embed_items(items), rows, weights)  # (B, d)
 
-    def forward(
-        self,
-        user: Tensor,
-        item: Tensor,
-        surprise: Tensor,
-        other_user: Tensor,
-        other_item: Tensor,
-        history: Tensor,
-        history_surprise: Tensor,
-        other_history: Tensor,
-        turn: Tensor,
-    ) -> dict[str, Tensor]:
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Loss of a collated batch (see :class:`~recsys_cl.training.examples.UserItemExamples`).
 
         Every term is computed whatever its weight, so that all devices have gradients of the same parameters.
         """
+        user, item = batch["user"], batch["item"]  # (B,) both
         known, log_q, temperature = self.towers.known, self.towers.log_q, self.towers.temperature()
         assert known is not None
         assert log_q is not None
         items = self.towers.embed_items(item)  # (B, d)
-        other_items = gather_items(other_item)  # (N,) of all processes, own first
-        other_users = gather_items(other_user)  # (N,)
+        other_items = gather_items(batch["other_item"])  # (N,) of all processes, own first
+        other_users = gather_items(batch["other_user"])  # (N,)
         within = within_user_loss(
             items,
-            gather_items(self.towers.embed_items(other_item)),
+            gather_items(self.towers.embed_items(batch["other_item"])),
             temperature=temperature,
             mask=known.mask(user, other_items),
             log_q=log_q[other_items],
         )
         cross = cross_user_loss(
-            self.towers.embed_users(history),
-            gather_items(self.towers.embed_users(other_history)),
+            self.towers.embed_users(batch["history"]),
+            gather_items(self.towers.embed_users(batch["other_history"])),
             temperature=temperature,
             mask=known.mask(other_users, item).T,
         )
         contrast = user_item_loss(within, cross, alpha=self.alpha)
-        closeness = (self.taste(history, history_surprise) * items).sum(1)  # (B,)
+        closeness = (self.taste(batch["history"], batch["history_surprise"]) * items).sum(1)  # (B,)
         if self.objective == "contrast":
             closeness = closeness.detach()
-        rating = F.mse_loss(self.gain * closeness, surprise)
-        rating_weight, contrast_weight = self._weights(turn)
+        rating = F.mse_loss(self.gain * closeness, batch["surprise"])
+        rating_weight, contrast_weight = self._weights(batch["turn"])
         return {"loss": rating_weight * rating + contrast_weight * contrast}
 
     def _weights(self, turn: Tensor) -> tuple[float | Tensor, float | Tensor]:

@@ -7,8 +7,8 @@ set (the catalogue) and applied to others (users, queries), so fitting and apply
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +93,35 @@ def centre(vectors: Tensor, mean: Tensor) -> Tensor:
             [ 0., -1.]])
     """
     return F.normalize(vectors - mean, dim=-1)  # (n, d)
+
+
+@dataclass
+class CatalogueText:
+    """Texts of a catalogue as centred unit vectors: embed, subtract the catalogue's mean, normalise.
+
+    Attributes:
+        embed: Maps texts to ``(n, dim)``, such as :meth:`LanguageEncoder.encode`.
+        mean: ``(dim,)`` mean of the catalogue, 0 before :meth:`fit`.
+
+    See: chapter 3.
+
+    >>> words = CatalogueText(lambda texts: torch.tensor([[float(len(text)), 1.0] for text in texts]))
+    >>> words.fit(["a", "abc"]).tolist(), words.encode(["abcd"]).tolist()
+    ([[-1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0]])
+    """
+
+    embed: Callable[[Sequence[str]], Tensor]
+    mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def fit(self, texts: Sequence[str], rows: Tensor | None = None) -> Tensor:
+        """Vectors of the catalogue, ``(n, dim)``; the mean is over the rows in the mask ``rows`` ``(n,)``, or over all."""
+        embeddings = self.embed(texts)  # (N, d)
+        self.mean = (embeddings if rows is None else embeddings[rows]).mean(0)  # (d,)
+        return centre(embeddings, self.mean)  # (N, d)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of other texts, ``(n, dim)``, centred on the mean of the catalogue."""
+        return centre(self.embed(texts), self.mean)  # (n, d)
 
 
 @dataclass(frozen=True)

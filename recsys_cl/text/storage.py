@@ -3,6 +3,8 @@
 A name refers to an asset, a folder, a GGUF file or a model on the hub; safetensors only, no remote code. The folder of
 a saved encoder holds its weights and the options that its vectors depend on. The folder of an adapter holds only the
 adapter and the name of its base model.
+
+See: chapter 1, chapter 3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Adversarial training: a network also learns from its batches with the item vectors moved against it (APR, VAT)."""
+"""Adversarial training: a network also learns from its batches with the item vectors moved against it (APR, VAT).
+
+See: chapter 9.
+"""
 
 from __future__ import annotations
 

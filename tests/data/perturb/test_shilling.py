@@ -189,7 +189,7 @@ def test_an_unseen_item_of_the_protocol_is_neither_target_nor_cover():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "bandwaggon"}, "no attack 'bandwaggon'; did you mean 'bandwagon'"),
+        ({"attack": "bandwaggon"}, "no attack 'bandwaggon'; did you mean 'bandwagon'"),
         ({"target": 64}, "target=64 is not an item; items are numbered 0 to 63"),
         ({"target": -1}, "target=-1 is not an item"),
         ({"users": 61}, "users=61 fake users; give 1 to the number of real ones, 60"),
@@ -199,9 +199,9 @@ def test_an_unseen_item_of_the_protocol_is_neither_target_nor_cover():
     ],
 )
 def test_bad_input_is_named(change, message):
-    settings = {"target": TARGET, "kind": "random", "users": 3, "profile": 5, **change}
+    settings = {"target": TARGET, "attack": "random", "users": 3, "profile": 5, **change}
     with pytest.raises(InputError, match=message):
-        inject(SPLIT, settings.pop("target"), settings.pop("kind"), **settings)
+        inject(SPLIT, settings.pop("target"), settings.pop("attack"), **settings)
 
 
 def test_a_profile_of_the_whole_catalogue_is_possible():
