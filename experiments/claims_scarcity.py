@@ -48,7 +48,7 @@ def new_users(parts: Parts) -> dict[str, Any]:
     data = load_movielens()
     runs: dict[str, Runs] = {str(given): {} for given in GIVEN}
     for draw in range(DRAWS):
-        splits = {given: new_user_split(data, given, asked=ASKED, seed=draw) for given in GIVEN}
+        splits = {given: new_user_split(data, given, n_targets=ASKED, seed=draw) for given in GIVEN}
         enough = splits[max(GIVEN)].test.user
         split = quickly_validated(splits[max(GIVEN)])
         for name, make in NEWCOMERS.items():

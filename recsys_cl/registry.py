@@ -1,10 +1,10 @@
-"""Registries: names for data sets, splits, models, losses and samplers, and the checks that names and settings share.
+"""Registries: look up data sets, splits, models, losses and samplers by name, with helpful errors for unknown names.
 
-A registry maps a name, as the command line and configs write it, to what it stands for::
+A registry maps a name, as written on the command line and in configs, to an object::
 
     DATASETS.add("my-shop", load_my_shop)
 
-Adding to a registry from outside the package works exactly as inside it.
+You can add to a registry from outside the package in the same way as inside it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Name to value, with errors that name the closest and all valid names.
+    """Mapping from names to values; the error for an unknown name lists the closest and all valid names.
 
     Args:
-        what: What the values are, in the singular: ``"model"``.
-        made: The class of what the values make, which a component given as an object must have; ``None`` for any.
+        what: Singular noun for the values, used in messages: ``"model"``.
 
     >>> colours = Registry("colour")
     >>> colours.add("red", "#f00")
@@ -35,10 +34,10 @@ class Registry(Mapping[str, T], Generic[T]):
     """
 
     optional: ClassVar[bool] = False
-    """Whether ``"none"`` names no value."""
+    """Whether ``"none"`` is a valid name that stands for no value."""
 
-    def __init__(self, what: str, *, made: type | None = None) -> None:
-        self.what, self.made = what, made
+    def __init__(self, what: str) -> None:
+        self.what = what
         self._values: dict[str, T] = {}
 
     @overload
@@ -48,10 +47,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def add(self, name: str, value: T) -> T: ...
 
     def add(self, name: str, value: T | None = None) -> T | Callable[[T], T]:
-        """Register a value under a name; without a value, a decorator for a class or function.
+        """Register a value under a name; without a value, return a decorator for a class or function.
 
         Raises:
-            InputError: If the name is taken by something else.
+            InputError: If the name is registered for another value.
         """
         if value is None:
             return lambda decorated: self.add(name, decorated)
@@ -61,22 +60,14 @@ class Registry(Mapping[str, T], Generic[T]):
         return value
 
     def adapt(self, value: Any) -> Any:
-        """What a value stands for that was given as an object and not by name: itself.
-
-        Raises:
-            InputError: If it is an object of another kind.
-        """
-        if self.made is not None and not isinstance(value, self.made):
-            raise InputError(
-                f"{value!r} is no {self.what}; give a name, or an object of the class {self.made.__name__}"
-            )
+        """Convert a value that is given as an object rather than by name; by default, return it unchanged."""
         return value
 
     def name_of(self, value: object) -> str:
         """The name under which a component's class is registered.
 
         Raises:
-            InputError: If it is not registered, so that a file could not name it.
+            InputError: If the class is not registered, so a file could not refer to it.
         """
         for name, known in self._values.items():
             if known is value or known is type(value):
@@ -94,7 +85,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """Look a name up.
 
         Raises:
-            InputError: If it is unknown, with the closest name and all valid ones.
+            InputError: If the name is unknown; the message lists the closest and all valid names.
         """
         if name not in self._values:
             raise InputError(unknown(self.what, name, self._values))
@@ -111,7 +102,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def unknown(what: str, name: object, valid: Iterable[str]) -> str:
-    """The message for an unknown name.
+    """Error message for an unknown name.
 
     >>> unknown("model", "eese", ["ease", "ials"])
     "unknown model 'eese', did you mean 'ease'? (valid names are ease, ials)"
@@ -119,8 +110,7 @@ def unknown(what: str, name: object, valid: Iterable[str]) -> str:
     names = list(valid)
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f", did you mean {close[0]!r}?" if close else ""
-    valid = f"valid names are {', '.join(names)}" if names else "there are none"
-    return f"unknown {what} {name!r}{hint} ({valid})"
+    return f"unknown {what} {name!r}{hint} (valid names are {', '.join(names)})"
 
 
 def _shown(value: object) -> str:

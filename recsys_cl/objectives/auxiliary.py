@@ -310,5 +310,5 @@ class TargetEventTypes:
 
     def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
         """``target_event_type`` ``(T,)``."""
-        assert self.train.kinds is not None
-        return {"target_event_type": self.train.kinds[ragged(cut.begin, cut.stop - 1) + 1]}
+        assert self.train.event_types is not None
+        return {"target_event_type": self.train.event_types[ragged(cut.begin, cut.stop - 1) + 1]}

@@ -64,7 +64,7 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
         auxiliary: Losses beside it, joined by ``+``: ``"views"``, ``"same-target"``, ``"item-alignment"``,
             ``"sequence-alignment"``, ``"event-type"``, ``"id-dropout"``; or a list of
             :class:`~recsys_cl.objectives.auxiliary.AuxiliaryLoss`.
-        context: What is known of events beside the item, such as ``"gap+hour+rating+kind+user"``.
+        context: What is known of events beside the item, such as ``"gap+hour+rating+event_type+user"``.
         dropout: Dropout of the encoder.
         attack: How item vectors are moved in training: ``"none"``, or a name of
             :data:`~recsys_cl.training.adversarial.ATTACKS`.
@@ -305,7 +305,7 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
     def _context(self) -> Context:
         return Context(
             feature_names(self.context),
-            n_kinds=self.sizes["event_types"],
+            n_event_types=self.sizes["event_types"],
             n_attributes=self.sizes["attributes"],
             dim=self.dim,
         )
