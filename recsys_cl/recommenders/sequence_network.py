@@ -58,8 +58,8 @@ class SequenceNetwork(nn.Module):
         self.scale = items.dim**0.5
         main = self.loss.learned(items.dim, sizes or {})
         self.temperature = LearnedTemperature(temperature)
-        masks = self.loss.masked or any(one.masks for one in self.auxiliary)
-        self.masked_item = nn.Parameter(F.normalize(torch.randn(1, items.dim), dim=1)) if masks else None
+        has_mask_token = self.loss.masked or any(one.has_mask_token for one in self.auxiliary)
+        self.masked_item = nn.Parameter(F.normalize(torch.randn(1, items.dim), dim=1)) if has_mask_token else None
         objectives: list[Objective] = list(self.auxiliary)
         learned = [main, *(one.learned(items.dim, sizes or {}) for one in objectives)]
         self.learned = nn.ModuleDict({str(place): one for place, one in enumerate(learned) if one is not None})
