@@ -15,8 +15,8 @@ configs its settings follow after a dot: ``two-tower:loss=triplet,loss.margin=0.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from recsys_cl.errors import InputError
@@ -109,11 +109,24 @@ def _one(registry: Registry[Any], value: Any) -> Any:
         return registry.adapt(value)
     settings = dict(value)
     name = settings.pop("name", None)
-    factory = registry[name]
-    try:
-        return factory(**settings)
-    except TypeError as error:
-        raise InputError(f"{registry.what} {name!r}: {error}") from error
+    factory = registry[str(name)]
+    check_names(f"setting of {registry.what} {name!r}:", factory, settings)
+    return factory(**settings)
+
+
+def check_names(what: str, factory: Any, given: Iterable[str]) -> None:
+    """Demand that a dataclass, or a ``partial`` of one, has fields of these names.
+
+    Raises:
+        InputError: With the name that it has not, the closest one and all valid ones.
+    """
+    kind = getattr(factory, "func", factory)
+    if not is_dataclass(kind):
+        return
+    valid = [field.name for field in fields(kind)]
+    for name in given:
+        if name not in valid:
+            raise InputError(unknown(what, name, valid) if valid else f"{what} it has none; leave {name} out")
 
 
 def described(instance: Any) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_a_loss(data: Interactions, tmp_path: Path) -> None:
     add_loss("hinge", own=hinge)
     works_everywhere(data, f"two-tower-id:loss=hinge,loss.gap=0.3,{SMALL}", tmp_path)
     assert TwoTower(loss=hinge).loss == LOSSES["hinge"]()
-    with pytest.raises(InputError, match="setting of the loss 'hinge' 'gpa', did you mean 'gap'"):
+    with pytest.raises(InputError, match="setting of the loss 'hinge': 'gpa', did you mean 'gap'"):
         create("two-tower:loss=hinge,loss.gpa=1")
 
 

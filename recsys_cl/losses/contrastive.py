@@ -77,9 +77,14 @@ class Loss:
             raise InputError("a loss needs a function; give in_batch= or own=")
         known = {word for one in self.forms.values() for word in _keywords(one)}
         self.has_temperature = "temperature" in known
+        valid = sorted({word for one in self.forms.values() for word in _settings(one)})
         for setting in settings:
-            if setting not in known - set(MODEL_KEYWORDS):
-                raise InputError(unknown(f"setting of the loss {self}", setting, sorted(known - set(MODEL_KEYWORDS))))
+            if setting not in valid:
+                raise InputError(
+                    unknown(f"setting of the loss {self}:", setting, valid)
+                    if valid
+                    else f"the loss {self} has no settings; leave {setting} out"
+                )
         self._try()
 
     @classmethod
@@ -289,6 +294,16 @@ def _keywords(function: Callable[..., Tensor]) -> set[str]:
     """Keyword-only parameters of a function."""
     parameters = inspect.signature(function).parameters.values()
     return {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+
+def _settings(function: Callable[..., Tensor]) -> set[str]:
+    """Keywords that are settings: those with a default, apart from what a model gives."""
+    parameters = inspect.signature(function).parameters
+    return {
+        word
+        for word in _keywords(function) - set(MODEL_KEYWORDS)
+        if parameters[word].default not in (None, inspect._empty)
+    }
 
 
 def _positionals(function: Callable[..., Tensor]) -> int:

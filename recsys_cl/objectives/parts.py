@@ -92,7 +92,7 @@ class MaskedEvents:
     seed: int = 0
 
     def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
-        """``lengths`` ``(W,)``, masked ``items`` ``(T,)``, ``masked`` ``(M,)`` positions and ``target`` ``(M,)`` items."""
+        """``lengths`` ``(W,)``, masked ``items`` ``(T,)``; ``masked`` positions and ``target`` items, both ``(M,)``."""
         lengths = cut.stop - cut.begin  # (W,)
         items = self.train.items[ragged(cut.begin, cut.stop)]  # (T,)
         masked = cloze(lengths, RowRandom(self.seed, cut.epoch, cut.window), share=self.share, last=self.last)  # (T,)

@@ -25,8 +25,7 @@ from recsys_cl.recommenders.fine_tuned import FineTuned
 from recsys_cl.recommenders.sequential import Sequential
 from recsys_cl.recommenders.two_tower import TwoTower
 from recsys_cl.recommenders.user_item import UserItem
-from recsys_cl.registry import unknown
-from recsys_cl.settings import described, nested
+from recsys_cl.settings import check_names, described, nested
 
 _NAMED: Mapping[str, Callable[..., Recommender]] = {
     "random": Random,
@@ -94,22 +93,11 @@ def create(name: str, **hyperparameters: object) -> Recommender:
         key, _, value = field.partition("=")
         hyperparameters.setdefault(key, parse_value(value))
     factory = MODELS[name]
-    owners = {one.partition(".")[0] for one in hyperparameters if "." in one} - hyperparameters.keys()
-    given = {owner: _default(factory, owner) for owner in owners}
-    try:
-        return factory(**nested({**given, **hyperparameters}))
-    except TypeError as error:
-        raise InputError(f"model {name!r}: {error}") from error
-
-
-def _default(factory: Callable[..., Recommender], component: str) -> Any:
-    """What a model has for a component where nothing else is given."""
-    if isinstance(factory, partial) and component in factory.keywords:
-        return factory.keywords[component]
-    plain = described(factory())
-    if component not in plain:
-        raise InputError(unknown("component", component, [one for one in plain if isinstance(plain[one], dict | list)]))
-    return plain[component]
+    check_names(f"hyperparameter of {name}:", factory, (one.partition(".")[0] for one in hyperparameters))
+    plain = {key: value for key, value in hyperparameters.items() if "." not in key}
+    owners = {key.partition(".")[0] for key in hyperparameters} - plain.keys()
+    defaults = described(factory(**plain)) if owners else {}
+    return factory(**nested({**{owner: defaults[owner] for owner in owners}, **hyperparameters}))
 
 
 def parse_value(text: str) -> Any:

@@ -146,14 +146,14 @@ class BlockNetwork(nn.Module):
         self.register_buffer("original", original, persistent=False)
         self.temperature = LearnedTemperature(temperature)
 
-    def forward(self, item: Tensor, given: Tensor, asked: Tensor) -> dict[str, Tensor]:
+    def forward(self, item: Tensor, context: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Loss of a batch of :class:`~recsys_cl.training.examples.CatalogueBlocks`."""
         embedding = self.tower(item)  # (n, d)
         v = centred(embedding)  # (n, d)
         if self.original is not None:
             v = beside(v, centred(self.original[item]), self.residual)  # (n, 2d)
-        u = F.normalize(given.to(v.dtype) @ v, dim=1)  # (B, d)
-        loss = multi_positive_loss(u, v, asked, temperature=self.temperature(), mask=given)
+        u = F.normalize(context.to(v.dtype) @ v, dim=1)  # (B, d)
+        loss = multi_positive_loss(u, v, target, temperature=self.temperature(), mask=context)
         if self.views:
             loss = loss + self.views * nt_xent_loss(embedding, self.tower(item), temperature=0.05)
         return {"loss": loss + ORTHOGONALITY * orthogonality_penalty(self.tower)}
