@@ -1,1 +1,1 @@
-"""Code of the book: figures, tables of stored results, the claims ledger, toy experiments."""
+"""Book code: figures, tables of stored results, the claims ledger, grounding and toy experiments."""

@@ -12,7 +12,7 @@ these keywords receives them from the model: ``temperature``, ``mask`` (items th
     def hinge(users, items, negatives, *, mask, gap=0.1): ...
 
 
-    TwoTower(loss=hinge)  # as it is
+    TwoTower(loss=hinge)  # directly
     add_loss("hinge", own=hinge)  # by name: two-tower:loss=hinge,loss.gap=0.2
 """
 
@@ -297,7 +297,7 @@ def _keywords(function: Callable[..., Tensor]) -> set[str]:
 
 
 def _settings(function: Callable[..., Tensor]) -> set[str]:
-    """Keywords that are settings: those with a default, apart from what a model gives."""
+    """Keywords that are settings: those with a default, except those that a model passes."""
     parameters = inspect.signature(function).parameters
     return {
         word

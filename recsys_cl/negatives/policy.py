@@ -12,7 +12,7 @@ from recsys_cl.losses.policy_gradient import entropy, leave_one_out_baseline, re
 from recsys_cl.negatives.gan_diagnostics import GanDiagnostics
 from recsys_cl.negatives.hard import Candidates, DrawnNegatives, Negatives, check_share, share_of
 
-TEMPERATURE = 0.1
+POLICY_TEMPERATURE = 0.1
 """Temperature of the policy's softmax over dot products."""
 
 
@@ -47,7 +47,7 @@ class PolicyNegatives(DrawnNegatives):
         super().__init__()
         check_share(share)
         self.share = share
-        self.policy = ItemPolicy(dim, temperature=TEMPERATURE)
+        self.policy = ItemPolicy(dim, temperature=POLICY_TEMPERATURE)
         self.statistics = GanDiagnostics()
 
     def forward(self, candidates: Candidates) -> Negatives:

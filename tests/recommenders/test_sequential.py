@@ -239,7 +239,7 @@ def test_an_update_learns_what_is_new() -> None:
     ("settings", "message"),
     [
         ({"align": 0.1}, "nothing to align without texts and ids"),
-        ({"encoder": "bidirectional", "context": "gap"}, "for encoders that read forwards"),
+        ({"encoder": "bidirectional", "context": "gap"}, "need an encoder that reads forwards"),
         ({"spare_known": True, "objective": "sampled-softmax"}, "cannot spare what one user chose"),
         ({"id_dropout": 0.2}, "ids can be dropped only beside texts"),
         ({"encoder": "bidirectional", "objective": "bce"}, "guesses what is hidden"),
