@@ -42,8 +42,8 @@ class Range:
             InputError: If it is outside.
         """
         if value < self.low or (self.high is not None and value > self.high):
-            bound = "" if self.high is None else f", at most {self.high:g}"
-            raise InputError(f"{name}={value!r} is out of range; give {self.low:g} or more{bound}")
+            valid = f"{self.low:g} or more" if self.high is None else f"{self.low:g} to {self.high:g}"
+            raise InputError(f"{name}={value!r} is out of range; give {valid}")
 
 
 @dataclass(frozen=True)

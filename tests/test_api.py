@@ -109,7 +109,8 @@ def test_names_chapters_and_tables_on_a_page(mini_book: Path, build: Callable[..
         (mini_book / page).write_text((mini_book / page).read_text().replace("01-one", "02-one"))
     (mini_book / "status.md").write_text(
         "# Data\n\n{class}`recsys_cl.data.Sequences` as packages export it, {data}`~recsys_cl.data.PAD`.\n\n"
-        "```{eval-rst}\n.. api-table:: recsys_cl.data.sequences\n\n.. automodule:: recsys_cl.data.sequences\n```\n"
+        "```{eval-rst}\n.. api-table:: recsys_cl.data.sequences\n\n.. automodule:: recsys_cl.data.sequences\n\n"
+        ".. automodule:: recsys_cl.errors\n```\n"
     )
     built = build(mini_book)
     assert built.returncode == 0, built.stderr[-2000:]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 HUB = "https://huggingface.co"
+"""Address of the Hugging Face hub; ``HF_ENDPOINT`` replaces it by a mirror."""
 
 
 @dataclass(frozen=True)
@@ -148,3 +149,4 @@ ASSETS: dict[str, Asset] = {
         ),
     )
 }
+"""Name to asset: every data set and model that can be fetched."""

@@ -34,6 +34,7 @@ from recsys_cl.errors import AssetError, InputError
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0  # seconds; an unreachable source must fail fast
 
 MANIFEST = "manifest.json"
+"""File in the folder of an asset that lists what was verified: source, hashes, sizes, times."""
 
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 

@@ -17,7 +17,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
-from tqdm.auto import trange
 
 from recsys_cl.encoders.generator import Discriminator, Generator
 from recsys_cl.errors import InputError
@@ -188,13 +187,12 @@ class Snapshot:
     gradient_norm: float
 
 
-def train_toy(config: ToyGan, seed: int, *, progress: bool = False) -> list[Snapshot]:
+def train_toy(config: ToyGan, seed: int) -> list[Snapshot]:
     """Train the toy GAN with alternating steps of both players.
 
     Args:
         config: Settings of the run.
         seed: Seed of weights, data and noise; torch's global generator is not changed.
-        progress: Whether to show a progress bar.
 
     Returns:
         Snapshots, one after every ``config.every`` steps.
@@ -211,7 +209,7 @@ def train_toy(config: ToyGan, seed: int, *, progress: bool = False) -> list[Snap
         discriminator = Discriminator(dim=2, condition=0, hidden=config.hidden, spectral=config.spectral)
     of_generator, of_discriminator = _adam(generator), _adam(discriminator)
     snapshots = []
-    for step in trange(1, config.steps + 1, disable=not progress):
+    for step in range(1, config.steps + 1):
         left = 1 - (step - 1) / config.steps
         real, fake = ring(config.batch, chance), _samples(generator, config.batch, chance)  # (B, 2) both
         real_logit, fake_logit = discriminator(real), discriminator(fake.detach())  # (B,) both

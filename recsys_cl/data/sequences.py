@@ -143,7 +143,7 @@ class RowRandom:
     See: chapter 7.
 
     >>> whole, part = RowRandom(0, 3, np.array([7, 8])), RowRandom(0, 3, np.array([8]))
-    >>> bool(whole.by_row(1)[1] == part.by_row(1)[0])
+    >>> bool(whole.by_row("view")[1] == part.by_row("view")[0])
     True
     """
 
@@ -155,11 +155,11 @@ class RowRandom:
         """The chance of some of the rows, given as ``(B,)`` bool."""
         return RowRandom(self.seed, np.broadcast_to(self.epoch, self.example.shape)[rows], self.example[rows])
 
-    def by_row(self, purpose: int) -> np.ndarray:
+    def by_row(self, purpose: str) -> np.ndarray:
         """A number in [0, 1) for every row, ``(B,)``."""
         return counter_uniform(self.seed, purpose, self.epoch, self.example)
 
-    def by_event(self, purpose: int, lengths: np.ndarray) -> np.ndarray:
+    def by_event(self, purpose: str, lengths: np.ndarray) -> np.ndarray:
         """A number in [0, 1) for every event, by its place in the row, ``(T,)``."""
         row, place = rows_and_places(lengths)
         epoch = np.broadcast_to(self.epoch, lengths.shape)[row]  # (T,)

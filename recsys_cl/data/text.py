@@ -186,8 +186,6 @@ def clean(text: str, steps: Iterable[str] = tuple(CLEANING)) -> str:
     return " ".join(text.split())
 
 
-FRAGMENT, WORD, CHOICE = 50, 51, 52  # what a random number is for, so that no two purposes share one
-
 _FRAGMENTS = re.compile(r"(?<=[.,;:])\s+")
 
 _WORDS = re.compile(r"\w+")
@@ -216,7 +214,7 @@ def drop_fragments(texts: Sequence[str], step: int, *, rate: float = 0.2, seed: 
     varied = []
     for row, text in enumerate(texts):
         first, *rest = _FRAGMENTS.split(text)
-        chance = counter_uniform(seed, FRAGMENT, step, row, np.arange(len(rest)))
+        chance = counter_uniform(seed, "dropped-fragment", step, row, np.arange(len(rest)))
         varied.append(" ".join([first, *(part for part, drawn in zip(rest, chance, strict=True) if drawn >= rate)]))
     return varied
 
@@ -246,7 +244,8 @@ def replace_words(
     def varied(row: int, text: str) -> str:
         words = list(_WORDS.finditer(text))
         places = np.arange(len(words))
-        chance, choice = (counter_uniform(seed, purpose, step, row, places) for purpose in (WORD, CHOICE))
+        chance = counter_uniform(seed, "replaced-word", step, row, places)
+        choice = counter_uniform(seed, "synonym", step, row, places)
         parts, end = [], 0
         for word, drawn, pick in zip(words, chance, choice, strict=True):
             others = synonyms.get(word[0].lower(), ())

@@ -42,7 +42,7 @@ def blocks(n_queries: int, n_items: int, *, entries: int = 16_000_000) -> Iterat
         yield slice(start, min(start + size, n_queries))
 
 
-def masked_scores(scorer: Scorer, queries: Queries, *, mask_seen: bool = True) -> Tensor:
+def masked_scores(scorer: Scorer, queries: Queries) -> Tensor:
     r"""Scores with everything that is not to be ranked at :math:`-\infty`.
 
     Returns:
@@ -61,9 +61,8 @@ def masked_scores(scorer: Scorer, queries: Queries, *, mask_seen: bool = True) -
         outside = torch.ones(scores.shape[1], dtype=torch.bool, device=scores.device)  # (N,)
         outside[torch.as_tensor(queries.candidates, device=scores.device)] = False
         scores[:, outside] = -torch.inf
-    if mask_seen:
-        rows, positions = queries.history.flat()
-        scores[rows, queries.history.items[positions]] = -torch.inf
+    rows, positions = queries.history.flat()
+    scores[rows, queries.history.items[positions]] = -torch.inf
     return scores
 
 

@@ -1,8 +1,8 @@
-"""What is left under attack: retention and its curve, one number for both, and the distance to the boundary."""
+"""What is left under attack: retention, the area under its curve, and the distance to the boundary."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,11 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from recsys_cl.data import Queries, Split
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation.evaluate import Evaluation, Scorer, evaluate
+from recsys_cl.evaluation.evaluate import Evaluation
 
 BLOCK = 1_024
-"""Users whose distances to all items are in memory at once."""
+"""Users whose distances to all items, or similarities to all users, are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -110,41 +109,6 @@ def robustness_index(clean: float, attacked: Mapping[str, Mapping[float, float]]
     return float(np.mean(areas))
 
 
-def robustness_curve(
-    fit: Callable[[Split], Scorer],
-    split: Split,
-    corrupt: Callable[[Split, float], Split],
-    rates: Sequence[float],
-    *,
-    queries: Queries | None = None,
-) -> dict[float, Evaluation]:
-    """Train anew at each rate of noise, and evaluate.
-
-    Args:
-        fit: Split to a recommender that has learnt from its training sequences.
-        split: The clean split.
-        corrupt: Split and rate to a noisy split, for instance :func:`recsys_cl.data.perturb.corruption.swap_items`.
-        rates: Rates of noise.
-        queries: What every recommender is asked; by default the test queries of its own split, whose histories are as
-            noisy as what it learnt from. ``split.test`` shows what noise does to training alone.
-
-    Returns:
-        Rate to evaluation, 0 (the clean split) first, then in the order of ``rates``.
-
-    Raises:
-        InputError: If there are no rates.
-
-    See: chapter 9.
-    """
-    if not len(rates):
-        raise InputError("there are no rates of noise; give at least one, for instance [0.05, 0.1, 0.2, 0.4]")
-    curve = {}
-    for rate in dict.fromkeys((0.0, *rates)):
-        noisy = corrupt(split, rate) if rate else split
-        curve[rate] = evaluate(fit(noisy), noisy.test if queries is None else queries)
-    return curve
-
-
 def boundary_distance(
     users: Tensor, items: Tensor, target: Tensor, *, k: int = 10, exclude: Tensor | None = None
 ) -> Tensor:
@@ -224,10 +188,6 @@ def _check_geometry(users: Tensor, items: Tensor, target: Tensor, k: int, exclud
         raise InputError(f"the vector of user {row} is zero, and no move is measured by it; leave out such users")
 
 
-BLOCK = 1_024
-"""Users whose similarities to all others are in memory at once."""
-
-
 def exposure(recommended: np.ndarray, item: int) -> float:
     """Share of the lists that show an item: what a seller attacks for.
 
@@ -240,6 +200,8 @@ def exposure(recommended: np.ndarray, item: int) -> float:
 
     >>> exposure(np.array([[3, 1], [2, 3], [0, 1], [1, 2]]), 3)
     0.5
+
+    See: chapter 9.
     """
     if len(recommended) == 0:
         raise InputError("there are no lists to look for the item in; give (queries, k) item numbers")

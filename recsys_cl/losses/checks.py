@@ -1,4 +1,7 @@
-"""Input checks and reductions shared by all losses: dtypes, finite values, shapes, temperatures."""
+"""Input checks and reductions shared by all losses: dtypes, finite values, shapes, temperatures.
+
+See: chapter 4.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from torch import Tensor
 from recsys_cl.errors import InputError
 
 Reduction = Literal["mean", "sum", "none"]
+"""Reduction of a loss over the batch."""
 
 
 def comparable(**vectors: Tensor) -> tuple[Tensor, ...]:

@@ -14,6 +14,8 @@ these keywords receives them from the model: ``temperature``, ``mask`` (items th
 
     TwoTower(loss=hinge)  # directly
     add_loss("hinge", own=hinge)  # by name: two-tower:loss=hinge,loss.gap=0.2
+
+See: chapter 4.
 """
 
 from __future__ import annotations

@@ -32,8 +32,6 @@ from recsys_cl.randomness import counter_hash, counter_uniform
 IGNORED = -100
 """Label of a token that is not predicted."""
 
-CHOICE, FATE, REPLACEMENT = 0, 1, 2  # what a random number is for, so that no two purposes share one
-
 
 def mask_tokens(
     input_ids: Tensor,
@@ -82,8 +80,10 @@ def mask_tokens(
     if not 0 < share <= 1:
         raise InputError(f"share={share} of the tokens cannot be masked; give a number above 0 and at most 1")
     place = (np.reshape(epoch, (-1, 1)), example[:, None], np.arange(input_ids.shape[1]))
-    choice, fate = (torch.from_numpy(counter_uniform(seed, purpose, *place)) for purpose in (CHOICE, FATE))  # (B, T)
-    other = torch.from_numpy((counter_hash(seed, REPLACEMENT, *place) % np.uint64(vocabulary_size)).astype(np.int64))
+    choice = torch.from_numpy(counter_uniform(seed, "masked-token", *place))  # (B, T)
+    fate = torch.from_numpy(counter_uniform(seed, "token-fate", *place))  # (B, T)
+    number = counter_hash(seed, "token-replacement", *place) % np.uint64(vocabulary_size)
+    other = torch.from_numpy(number.astype(np.int64))  # (B, T)
     chosen = maskable.bool() & (choice < share)  # (B, T)
     hidden = input_ids.masked_fill(chosen & (fate < 0.8), mask_id)  # (B, T)
     hidden = torch.where(chosen & (fate >= 0.9), other, hidden)  # (B, T)

@@ -25,6 +25,8 @@ class NegativeSample:
     Attributes:
         items: ``(k,)`` item numbers shared by all rows, or ``(batch, k)``.
         log_q: Log-probability of each item, of the same shape.
+
+    See: chapter 5.
     """
 
     items: Tensor

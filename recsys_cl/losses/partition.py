@@ -1,6 +1,22 @@
-"""Partition function: masked logits and log-likelihoods, dense or in blocks of rows with an exact gradient.
+r"""Partition function: masked logits and log-likelihoods, dense or in blocks of rows with an exact gradient.
+
+.. math:: \log Z_b = \log \sum_{j \notin M_b} \exp(u_b^\top v_j / \tau - \log q_j)
+
+is the only expensive part of a contrastive loss: the rest is one score per row. The dense form takes a few matrices of
+``(batch, n)``. In blocks of rows it takes one block, whatever the batch size:
+
+.. math:: \frac{\partial \log Z_b}{\partial u_b} = \frac1\tau \sum_j p_{bj} v_j, \qquad
+    \frac{\partial \log Z_b}{\partial v_j} = \frac1\tau p_{bj} u_b, \qquad
+    \frac{\partial \log Z_b}{\partial \tau} = -\frac1\tau\, u_b^\top \frac{\partial \log Z_b}{\partial u_b},
+    \qquad p_{bj} = e^{s_{bj} - \log Z_b}
+
+The forward pass computes :math:`p` of each block anyway, so it also accumulates both sums, ``(batch, dim)`` and
+``(n, dim)``. They are the gradient if all rows have the same weight (``"mean"``, ``"sum"``); if weights differ, the
+second sum is computed again from recomputed blocks.
 
 A mask is a matrix, or a function from a slice of rows to the mask of those rows.
+
+See: chapter 4.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ class Candidates:
         drawn: ``(batch, k)`` randomly drawn items and their log-probabilities.
         known: Lookup of known positives, which are not negatives.
         temperature: Temperature of the scores, a scalar.
+
+    See: chapter 10.
     """
 
     query: Tensor
@@ -52,6 +54,8 @@ class Negatives:
         mask: ``(batch, k)``, true where a negative is ignored.
         log_q: ``(batch, k)`` log-probabilities of the negatives.
         loss: Additional loss to minimise: that of the networks that make the negatives.
+
+    See: chapter 10.
     """
 
     vectors: Tensor
@@ -254,8 +258,6 @@ class HardNegatives(DrawnNegatives):
 
     Args:
         share: Share of the negatives that are hard, in (0, 1].
-        bound: :math:`\rho` of :func:`~recsys_cl.negatives.hard.hard_negatives`: items above this share of the
-            positive's score are excluded; 0 excludes none.
 
     Raises:
         InputError: If the share is out of range.
@@ -263,10 +265,10 @@ class HardNegatives(DrawnNegatives):
     See: chapter 10.
     """
 
-    def __init__(self, share: float, *, bound: float = 0.0) -> None:
+    def __init__(self, share: float) -> None:
         super().__init__()
         check_share(share)
-        self.share, self.bound = share, bound
+        self.share = share
 
     def forward(self, candidates: Candidates) -> Negatives:
         """Replace a share of the negatives by hard ones; the rest stays as drawn."""
@@ -279,7 +281,6 @@ class HardNegatives(DrawnNegatives):
             candidates.target,
             k,
             mask=lambda rows: candidates.known(rows, catalogue),
-            share=self.bound or None,
         )
         return replace(
             plain,

@@ -14,8 +14,9 @@ class NegativeQueue(nn.Module):
     """First-in, first-out queue of the latest ``size`` item vectors: more negatives without encoding them again.
 
     Queued vectors get no gradient and are up to ``size / batch`` steps old: encode them with a moving average of the
-    tower (MoCo), or rely on slow drift (XBM). All contents are buffers, so they are saved and moved with the model. In
-    distributed training, put in the gathered vectors of all processes, so every process holds the same queue. ::
+    tower (MoCo), or rely on slow drift (XBM), as ``TwoTower(queue=4096)`` does. All contents are buffers, so training
+    checkpoints include them. In distributed training, put in the gathered vectors of all processes, so every process
+    holds the same queue. ::
 
         vectors, held = queue.held()
         columns = torch.cat([target, held.items])  # (B + n,)

@@ -18,8 +18,6 @@ from recsys_cl.errors import InputError
 from recsys_cl.losses.next_item import NegativeSample
 from recsys_cl.randomness import counter_uniform
 
-NEGATIVE, PART = 32, 33  # what a random number is for; smaller ones are taken by examples and positives
-
 
 class NegativeSampler(nn.Module):
     r"""Sampler with probabilities :math:`q_j = e^{w_j} / \sum_i e^{w_i}`; subclasses define :math:`w`.
@@ -65,7 +63,7 @@ class NegativeSampler(nn.Module):
 
     def draw(self, epoch: np.ndarray, example: np.ndarray, slot: np.ndarray) -> np.ndarray:
         """One item for each combination of the broadcast counters."""
-        return np.searchsorted(self.edges, counter_uniform(self.seed, NEGATIVE, epoch, example, slot), side="right")
+        return np.searchsorted(self.edges, counter_uniform(self.seed, "negative", epoch, example, slot), side="right")
 
 
 class UniformNegatives(NegativeSampler):
@@ -189,7 +187,8 @@ class MixedNegatives(NegativeSampler):
 
     def draw(self, epoch: np.ndarray, example: np.ndarray, slot: np.ndarray) -> np.ndarray:
         """One item for each combination of the broadcast counters, from a randomly selected part."""
-        part = np.searchsorted(self.coin, counter_uniform(self.seed, PART, epoch, example, slot), side="right")
+        chance = counter_uniform(self.seed, "mixture-part", epoch, example, slot)
+        part = np.searchsorted(self.coin, chance, side="right")
         items = np.stack([sampler.draw(epoch, example, slot) for sampler in self.parts])  # (M, …)
         return np.take_along_axis(items, part[None], axis=0)[0]
 

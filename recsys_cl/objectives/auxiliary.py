@@ -36,8 +36,6 @@ CONTRAST_TEMPERATURE = 0.1
 SIMILAR = 10
 """Number of similar items per item from which the views *substitute* and *insert* draw."""
 
-FORGOTTEN = 97  # what a random number is for, so that no two purposes share one
-
 
 @dataclass(frozen=True)
 class AuxiliaryLoss(Objective):
@@ -295,7 +293,8 @@ class DroppedIds:
 
     def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
         """``keep_id`` ``(n_items,)``, false where the id is dropped."""
-        drawn = counter_uniform(self.seed, FORGOTTEN, cut.epoch[0], cut.window[0], np.arange(self.n_items))  # (N,)
+        item = np.arange(self.n_items)
+        drawn = counter_uniform(self.seed, "window-id-dropout", cut.epoch[0], cut.window[0], item)  # (N,)
         return {"keep_id": drawn >= self.share}
 
 

@@ -14,8 +14,6 @@ from recsys_cl.negatives import NegativeSampler, UniformNegatives
 from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.training.windows import Cut, ragged
 
-HIDDEN, LAST = 64, 65  # what a random number is for, so that no two purposes share one
-
 TRIES = 8
 """Draws per negative, of which the first that is no known positive is used; if half the catalogue is known, 1 in 256
 fails."""
@@ -65,11 +63,11 @@ def cloze(lengths: np.ndarray, chance: RowRandom, *, share: float, last: float =
     if not 0 <= last <= 1:
         raise InputError(f"last={last} is not a probability; give 0 (never only the last event) to 1 (always)")
     row, place = rows_and_places(lengths)
-    drawn = chance.by_event(HIDDEN, lengths)  # (T,)
+    drawn = chance.by_event("masked-event", lengths)  # (T,)
     minimum = np.full(len(lengths), np.inf)  # (B,)
     np.minimum.at(minimum, row, drawn)
     masked = (drawn < share) | (drawn == minimum[row])  # (T,)
-    only_last = chance.by_row(LAST) < last  # (B,)
+    only_last = chance.by_row("last-masked") < last  # (B,)
     return np.where(only_last[row], place == lengths[row] - 1, masked)  # (T,)
 
 

@@ -67,7 +67,7 @@ class OtherItemOfUser:
         """
         low, high, first, last = self._window(event)
         choices = high - low - (last - first)  # (B,)
-        draw = below(choices, self.seed, OTHER_ITEM, epoch, event)  # (B,) counts those that are not skipped
+        draw = below(choices, self.seed, "other-item", epoch, event)  # (B,) counts those that are not skipped
         reach = self.pair[event] * len(self.row) + low + draw - (first - self.opening[event])  # (B,)
         skipped = np.searchsorted(self.where_unskipped, reach, side="right") - first  # (B,)
         return np.where(choices > 0, low + draw + skipped, -1)
@@ -131,7 +131,7 @@ class OtherUserOfItem:
             InputError: If an event is not a position in the log.
         """
         choices = self._choices(event)
-        place = self.part_of_item[0, event] + below(choices, self.seed, OTHER_USER, epoch, event)  # (B,)
+        place = self.part_of_item[0, event] + below(choices, self.seed, "other-user", epoch, event)  # (B,)
         first, last = self.part_of_pair[:, event]
         place = np.where(place < first, place, place + last - first)  # skip the user's own events
         return np.where(choices > 0, self.order[np.where(choices > 0, place, 0)], -1)
@@ -152,9 +152,6 @@ class OtherUserOfItem:
 def _starts(*sorted_columns: np.ndarray) -> np.ndarray:
     """True where a new group of equal values starts."""
     return np.append(True, np.any([np.diff(column) != 0 for column in sorted_columns], axis=0))
-
-
-OTHER_ITEM, OTHER_USER, NEIGHBOUR = 16, 17, 18  # what a random number is for; training/examples.py has 0 and up
 
 
 def rows_by_event(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
@@ -196,6 +193,6 @@ def checked_events(event: np.ndarray, n_events: int) -> np.ndarray:
     return event
 
 
-def below(n: np.ndarray, *counters: int | np.ndarray) -> np.ndarray:
+def below(n: np.ndarray, *counters: int | str | np.ndarray) -> np.ndarray:
     """Random integers from 0 to n − 1, one for each n; 0 where n is 0."""
     return (counter_uniform(*counters) * n).astype(np.int64)

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from recsys_cl.data import PAD, Sequences
 from recsys_cl.errors import InputError
-from recsys_cl.positives.events import NEIGHBOUR, check_items, checked_events, rows_by_event
+from recsys_cl.positives.events import check_items, checked_events, rows_by_event
 from recsys_cl.randomness import counter_uniform
 
 BLOCK = 2**21
@@ -72,7 +72,7 @@ class LikedByNeighbours:
         """
         row = self.row[checked_events(event, len(self.row))]
         users, user = np.unique(row, return_inverse=True)
-        draw = counter_uniform(self.seed, NEIGHBOUR, epoch, event)  # (B,)
+        draw = counter_uniform(self.seed, "neighbouring-item", epoch, event)  # (B,)
         chosen = np.full(len(row), PAD, dtype=np.int64)
         for part in _blocks(len(users), self.has.shape[1]):
             inside = (user >= part.start) & (user < part.stop) & (row >= 0)

@@ -15,8 +15,6 @@ from recsys_cl.errors import InputError
 from recsys_cl.positives.events import check_items
 from recsys_cl.positives.neighbours import nearest_rows
 
-START, PICK, ORDER, SIMILAR = 66, 67, 68, 69  # what a random number is for, so that no two purposes share one
-
 
 def crop(items: np.ndarray, lengths: np.ndarray, chance: RowRandom, *, ratio: float = 0.6) -> Ragged:
     r"""Crop: keep a contiguous part of :math:`\max(1, \lfloor \rho n \rfloor)` events.
@@ -108,7 +106,7 @@ def reorder(items: np.ndarray, lengths: np.ndarray, chance: RowRandom, *, ratio:
     row, place = rows_and_places(lengths)
     first = _start(lengths, size, chance)[row]  # (T,)
     inside = (first <= place) & (place < first + size[row])  # (T,)
-    drawn = first + size[row] * chance.by_event(ORDER, lengths)  # (T,), somewhere in the part
+    drawn = first + size[row] * chance.by_event("reordered-event", lengths)  # (T,), somewhere in the part
     return items[np.lexsort((np.where(inside, drawn, place), row))], lengths
 
 
@@ -235,14 +233,15 @@ def _at_least_one(ratio: float, lengths: np.ndarray) -> np.ndarray:
 
 def _start(lengths: np.ndarray, size: np.ndarray, chance: RowRandom) -> np.ndarray:
     """Start of a part of the given size, uniform over all positions where it fits, ``(B,)``."""
-    return (chance.by_row(START) * (lengths - size + 1)).astype(np.int64)
+    return (chance.by_row("view-start") * (lengths - size + 1)).astype(np.int64)
 
 
 def _picked(lengths: np.ndarray, count: np.ndarray, chance: RowRandom) -> np.ndarray:
     """True for ``count`` random events of each row, those with the smallest draws, ``(T,)``."""
     row, place = rows_and_places(lengths)
     picked = np.zeros(len(row), dtype=bool)
-    picked[np.lexsort((chance.by_event(PICK, lengths), row))] = place < count[row]  # sorting moves nothing across rows
+    order = np.lexsort((chance.by_event("picked-event", lengths), row))  # sorting moves nothing across rows
+    picked[order] = place < count[row]
     return picked
 
 
@@ -251,4 +250,4 @@ def _similar(items: np.ndarray, lengths: np.ndarray, similar: np.ndarray, chance
     if len(items):
         check_items(items, len(similar))
     choices = (similar[items] != PAD).sum(1)  # (T,)
-    return similar[items, (chance.by_event(SIMILAR, lengths) * choices).astype(np.int64)]
+    return similar[items, (chance.by_event("similar-item", lengths) * choices).astype(np.int64)]

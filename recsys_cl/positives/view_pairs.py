@@ -16,8 +16,6 @@ from recsys_cl.data.sequences import Ragged, RowRandom, check_ragged, rows_and_p
 from recsys_cl.errors import InputError
 from recsys_cl.positives.sequence_views import crop, insert, mask, reorder, substitute
 
-VIEW = 70  # what a random number is for; the views have those before
-
 View = Callable[[np.ndarray, np.ndarray, RowRandom], Ragged]
 """A view with its options bound: maps ``items (T,)``, ``lengths (B,)`` and random numbers to a ragged batch."""
 
@@ -104,7 +102,7 @@ def two_views(
 
 def _one_of(views: Sequence[View], items: np.ndarray, lengths: np.ndarray, chance: RowRandom) -> Ragged:
     """Apply a randomly drawn view to each row."""
-    turn = (chance.by_row(VIEW) * len(views)).astype(np.int64)  # (B,)
+    turn = (chance.by_row("view") * len(views)).astype(np.int64)  # (B,)
     changed, parts, rows = np.zeros_like(lengths), [], []
     for number, view in enumerate(views):
         own = turn == number  # (B,)

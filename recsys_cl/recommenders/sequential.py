@@ -120,7 +120,7 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
             )
         if self.encoder == "bidirectional" and (self.context or self._has(EventType)):
             raise InputError(
-                "context and event types need an encoder that reads forwards; use encoder='causal' or 'gru', "
+                "context and event types need a unidirectional encoder; use encoder='causal' or 'gru', "
                 "or leave both out"
             )
 

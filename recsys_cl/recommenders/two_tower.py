@@ -48,6 +48,7 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
         sampler: Negatives: ``"in-batch"``, or each example's own, ``"uniform"``, ``"popular"``, ``"hard"``,
             ``"perturbed"``, ``"generated"`` or drawn by a ``"policy"``; by default in-batch if the loss has an in-batch
             form, otherwise uniform.
+        queue: Number of item vectors of previous batches that are further in-batch negatives (XBM, Wang et al. 2020).
         attack: Attack on item vectors during training: ``"none"``, or a name of
             :data:`~recsys_cl.training.adversarial.ATTACKS`.
         epochs: Maximum number of passes over the training events.
@@ -71,6 +72,7 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
     temperature: Annotated[float, Range(0.01)] = INITIAL_TEMPERATURE
     loss: Annotated[Any, LOSSES] = "info-nce"
     sampler: Annotated[Any, SAMPLERS] = None
+    queue: Annotated[int, Range(0)] = 0
     log_q: bool = True
     dropout: Annotated[float, Range(0, 0.99)] = 0.2
     id_dropout: Annotated[float, Range(0, 0.99)] = 0.0
@@ -96,8 +98,21 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
                 f"the loss {self.loss} cannot be computed with sampler={SAMPLERS.name_of(self.sampler)!r}; give "
                 f"{wanted}, or one of the losses {others}"
             )
+        if self.queue:
+            self._check_queue(form)
         if not self.loss.has_temperature and self.temperature != INITIAL_TEMPERATURE:
             raise InputError(f"the loss {self.loss} has no temperature; leave temperature={self.temperature} out")
+
+    def _check_queue(self, form: str) -> None:
+        if form == "own" or self.loss.square:
+            takers = (name for name in LOSSES if "in-batch" in LOSSES[name]().forms and not LOSSES[name]().square)
+            raise InputError(
+                f"queue={self.queue} adds in-batch negatives, which the loss {self.loss} with "
+                f"sampler={SAMPLERS.name_of(self.sampler)!r} does not take; leave it out, or give sampler=in-batch and "
+                f"one of the losses {', '.join(takers)}"
+            )
+        if self.attack is not None:
+            raise InputError(f"queue={self.queue} would keep item vectors that the attack moved; leave one of them out")
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
         """Train on ``split.train``, with early stopping by NDCG@10 on ``split.validation``.
@@ -125,7 +140,7 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
             "text": 0 if text is None else text.shape[1],
             "attributes": 0 if split.train.attributes is None else split.train.attributes.shape[1],
         }
-        self.network = self._build().learn_from(KnownPositives(split.train, split.n_items), log_q)
+        self.network = self._build().learn_from(KnownPositives(split.train, split.n_items), log_q, queue=self.queue)
         self.network.items.read(counts > 0, text)
         examples = NextItemExamples(
             split.train,
@@ -146,6 +161,7 @@ class TwoTower(TrainedRecommender[TwoTowerNetwork]):
             resume=resume,
             patience=self.patience,
         )
+        self.network.queue = None  # only for training, not saved with the model
         return self
 
     @torch.no_grad()

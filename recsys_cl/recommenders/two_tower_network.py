@@ -16,6 +16,7 @@ from recsys_cl.losses.contrastive import Loss
 from recsys_cl.negatives import (
     Candidates,
     DrawnNegatives,
+    NegativeQueue,
     NegativeSample,
 )
 from recsys_cl.negatives.exclusions import KnownPositives
@@ -61,19 +62,22 @@ class TwoTowerNetwork(nn.Module):
         self.log_q: Tensor | None
         self.register_buffer("log_q", None, persistent=False)
         self.known: KnownPositives | None = None
+        self.queue: NegativeQueue | None = None
         self.negatives = negatives
         self.similarity = similarity
         self.temperature = LearnedTemperature(temperature).requires_grad_(loss.has_temperature)
         self.dropout = nn.Dropout(dropout)
 
-    def learn_from(self, known: KnownPositives, log_q: Tensor | None) -> Self:
+    def learn_from(self, known: KnownPositives, log_q: Tensor | None, *, queue: int = 0) -> Self:
         """Set the data that only training needs.
 
         Args:
             known: Known positives, which are not negatives.
             log_q: ``(n_items,)`` log-probabilities for the logQ correction, or ``None`` for no correction.
+            queue: Number of item vectors of previous batches that are further in-batch negatives.
         """
         self.known, self.log_q = known, log_q
+        self.queue = NegativeQueue(queue, self.items.dim) if queue else None
         return self
 
     def embed_items(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
@@ -122,17 +126,28 @@ class TwoTowerNetwork(nn.Module):
         if negative is not None:
             return {"loss": self._against_own(users, target, user, keep_id, negative, known)}
         items = self.embed_items(target, keep_id[target])  # (B, d)
-        targets = gather_items(target)  # (N,), own first
-        log_q = None if self.log_q is None else self.log_q[targets]  # (N,)
+        vectors, columns = self._columns(gather_items(items.float()), gather_items(target))  # (N, d), (N,), own first
         rows = self.loss.against_batch(
             users.float(),
-            gather_items(items.float()),
+            vectors,
             temperature=self.temperature(),
-            mask=lambda rows: known.mask(user[rows], targets),
-            log_q=log_q,
-            label=targets,
+            mask=lambda rows: known.mask(user[rows], columns.items),
+            log_q=None if self.log_q is None else columns.log_q,
+            label=columns.items,
         )  # (B,)
         return {"loss": rows.mean()}
+
+    def _columns(self, vectors: Tensor, target: Tensor) -> tuple[Tensor, NegativeSample]:
+        """Candidates in the batch: its targets, then the targets of previous batches if there is a queue."""
+        log_q = vectors.new_zeros(len(target)) if self.log_q is None else self.log_q[target]  # (N,)
+        batch = NegativeSample(target, log_q)
+        if self.queue is None:
+            return vectors, batch
+        previous, held = self.queue.held()  # (n, d), (n,)
+        if self.training:
+            self.queue.put(vectors, batch)
+        sample = NegativeSample(torch.cat([target, held.items]), torch.cat([log_q, held.log_q]))  # (N + n,)
+        return torch.cat([vectors, previous]), sample
 
     def _against_own(
         self,

@@ -3,6 +3,8 @@
 A name is that of an asset, a folder, a GGUF file or a model on the hub; safetensors only, no remote code. A saved
 encoder's folder holds, besides weights, the options that its vectors depend on. An adapter's folder holds the adapter
 alone, with the name of the model that it belongs to.
+
+See: chapter 1, chapter 3.
 """
 
 from __future__ import annotations

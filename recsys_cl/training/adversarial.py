@@ -1,4 +1,7 @@
-"""Adversarial training: train on each batch and on the batch with perturbed item vectors (APR, VAT, SimGCL)."""
+"""Adversarial training: train on each batch and on the batch with perturbed item vectors (APR, VAT, SimGCL).
+
+See: chapter 9.
+"""
 
 from __future__ import annotations
 

@@ -23,8 +23,6 @@ from recsys_cl.randomness import counter_uniform
 Key = tuple[int, int]
 """Epoch and example: together with the seed, all that an example's random numbers may depend on."""
 
-EVENTS, IDS = 0, 1  # what a random number is for, so that no two purposes share one
-
 
 class EpochShuffle(Sampler[Key]):
     """Shuffle anew every epoch, as a function of (seed, epoch) only.
@@ -133,11 +131,11 @@ class NextItemExamples(Examples):
         history = past.recent(self.length)  # (B, L)
         if self.event_dropout:
             places = np.arange(self.length - 1)  # the latest event stays, so no history is empty
-            chance = counter_uniform(self.seed, EVENTS, epoch[:, None], example[:, None], places)  # (B, L - 1)
+            chance = counter_uniform(self.seed, "event-dropout", epoch[:, None], example[:, None], places)  # (B, L - 1)
             history[:, :-1][chance < self.event_dropout] = PAD
         target = self.train.items[event]  # (B,)
         hidden = (
-            counter_uniform(self.seed, IDS, epoch[0], example[0], np.arange(self.n_items)) < self.id_dropout
+            counter_uniform(self.seed, "id-dropout", epoch[0], example[0], np.arange(self.n_items)) < self.id_dropout
         )  # (N,)
         batch = {
             "history": torch.from_numpy(history),
@@ -178,9 +176,6 @@ class HistoryPairs(NextItemExamples):
         """``history`` ``(B, L)`` item numbers or ``PAD``, ``target`` and ``user`` ``(B,)``."""
         batch = super().collate(keys)
         return {name: batch[name] for name in ("history", "target", "user")}
-
-
-ASKED, USERS = 48, 49  # what a random number is for, so that no two purposes share one
 
 
 class CatalogueBlocks(Examples):
@@ -239,17 +234,14 @@ class CatalogueBlocks(Examples):
         item = np.sort(order[place * self.block : (place + 1) * self.block])  # (n,)
         chosen = self.chosen[:, item].toarray()  # (U, n)
         target = chosen & (
-            counter_uniform(self.seed, ASKED, epoch, in_pass, np.arange(len(chosen))[:, None], item) < 0.5
+            counter_uniform(self.seed, "block-target", epoch, in_pass, np.arange(len(chosen))[:, None], item) < 0.5
         )  # (U, n)
         context = chosen & ~target  # (U, n)
         both = np.flatnonzero(target.any(1) & context.any(1))
-        rank = counter_uniform(self.seed, USERS, epoch, number, both)
+        rank = counter_uniform(self.seed, "block-users", epoch, number, both)
         rows = np.sort(both[np.argsort(rank)[: self.users]])  # (B,)
         batch = {"item": item, "context": context[rows], "target": target[rows]}
         return {name: torch.from_numpy(values) for name, values in batch.items()}
-
-
-TURN = 2  # what a random number is for; 0 and 1 are taken by the examples of next-item models
 
 
 class UserItemExamples(Examples):
@@ -312,7 +304,7 @@ class UserItemExamples(Examples):
             "history": self._before(event, self.train),
             "history_surprise": self._before(event, replace(self.train, items=self.surprise)),
             "other_history": self._before(other, self.train),
-            "turn": np.float32(counter_uniform(self.seed, TURN, epoch[0], example[0])),
+            "turn": np.float32(counter_uniform(self.seed, "objective-turn", epoch[0], example[0])),
         }
         return {name: torch.as_tensor(values) for name, values in batch.items()}
 

@@ -15,8 +15,6 @@ from recsys_cl.errors import InputError
 from recsys_cl.randomness import counter_uniform
 from recsys_cl.training.examples import Examples, Key
 
-OFFSET = 96  # what a random number is for, so that no two purposes share one
-
 
 @dataclass(frozen=True, eq=False)
 class Cut:
@@ -96,7 +94,8 @@ class Windows(Examples):
         epoch, window = np.array(keys).T  # (B,) both
         user = self.user[window]  # (B,)
         first, stop = self.first[user], self.train.stop[user]  # (B,) both
-        drawn = 1 + np.floor(self.length * counter_uniform(self.seed, OFFSET, epoch, user)).astype(np.int64)  # (B,)
+        chance = counter_uniform(self.seed, "window-offset", epoch, user)  # (B,)
+        drawn = 1 + np.floor(self.length * chance).astype(np.int64)  # (B,)
         offset = np.where(stop - first > self.length, drawn, self.length)  # (B,)
         number = self.number[window]  # (B,)
         begin = np.where(number == 0, first, first + offset + (number - 1) * self.length)  # (B,)

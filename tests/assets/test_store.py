@@ -334,9 +334,9 @@ def test_unreadable_or_outdated_manifest_is_fetched_again(text, asset, server):
 CHILD = """
 import sys
 sys.path.insert(0, sys.argv[3])
-import test_assets
+import test_store
 from recsys_cl import assets
-assets.ASSETS["toy"] = test_assets.toy(sys.argv[1])
+assets.ASSETS["toy"] = test_store.toy(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 print(assets.fetch("toy"), flush=True)

@@ -225,8 +225,9 @@ def split() -> Split:
 
 @pytest.mark.parametrize("sampler", ["uniform", "popular", "hard", "perturbed", "generated", "policy"])
 def test_a_two_tower_learns_from_each(split: Split, tmp_path: Path, sampler: str) -> None:
-    settings = {"model": "", "dim": 16, "length": 20, "epochs": 3, "batch_size": 128, "epsilon": 0.1}
-    trained = TwoTower(sampler=sampler, **settings).fit(split)  # type: ignore[arg-type]
+    settings = {"model": "", "dim": 16, "length": 20, "epochs": 3, "batch_size": 128}
+    given = {"name": sampler, "epsilon": 0.1} if sampler in ("perturbed", "generated") else sampler
+    trained = TwoTower(sampler=given, **settings).fit(split)  # type: ignore[arg-type]
     chance = sum(1 / math.log2(rank + 1) for rank in range(1, 11)) / 100
     assert trained.report.best > 1.5 * chance
     trained.save(tmp_path)
@@ -245,8 +246,9 @@ def test_the_game_resumes_where_it_was(split: Split, tmp_path: Path) -> None:
 
 
 def test_a_sequence_model_learns_from_the_game(split: Split, tmp_path: Path) -> None:
-    settings = {"dim": 16, "length": 20, "blocks": 1, "negatives": 8, "epsilon": 0.1, "batch_size": 16}
-    trained = Sequential(objective="generated", epochs=6, spare_known=True, **settings).fit(split)  # type: ignore[arg-type]
+    settings = {"dim": 16, "length": 20, "blocks": 1, "batch_size": 16}
+    loss = {"name": "generated", "negatives": 8, "epsilon": 0.1, "exclude_known": True}
+    trained = Sequential(loss=loss, epochs=6, **settings).fit(split)  # type: ignore[arg-type]
     assert all("discriminator_accuracy" in epoch for epoch in trained.report.history)
     chance = sum(1 / math.log2(rank + 1) for rank in range(1, 11)) / 100
     assert trained.report.best > 1.5 * chance
@@ -254,4 +256,4 @@ def test_a_sequence_model_learns_from_the_game(split: Split, tmp_path: Path) -> 
     loaded = load_recommender(tmp_path)
     assert_close(loaded.score(split.test.history[:5]), trained.score(split.test.history[:5]))
     with pytest.raises(InputError, match="bidirectional"):
-        Sequential(objective="generated", encoder="bidirectional")
+        Sequential(loss="generated", encoder="bidirectional")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from recsys_cl.data import PAD, Sequences
-from recsys_cl.losses import nt_xent_loss
+from recsys_cl.losses import LOSSES, nt_xent_loss
 from recsys_cl.negatives import KnownPositives
 from recsys_cl.recommenders.text_networks import (
     BlockNetwork,
@@ -146,6 +146,7 @@ def test_the_loss_of_pairs_is_that_of_a_loop_without_known_positives(train: Sequ
     network = PairNetwork(
         LanguageTower(encoder, TITLES),  # type: ignore[arg-type]
         TITLES,
+        loss=LOSSES["info-nce"](),
         temperature=0.3,
         log_q=log_q,
         known=KnownPositives(train, N_ITEMS),

@@ -26,8 +26,6 @@ from recsys_cl.data.splits import Split
 from recsys_cl.errors import InputError
 from recsys_cl.randomness import counter_uniform
 
-ADDED, DROPPED, SWAPPED, ITEM, TIME = 100, 101, 102, 103, 104  # what a random number is for
-
 LEAST = 2
 """Training events that dropping leaves a user, unless there were fewer before."""
 
@@ -61,10 +59,10 @@ def add_random(split: Split, rate: float, *, seed: int = 0) -> Split:
 
     See: chapter 9.
     """
-    columns, event = columns_of(split), _drawn(split, rate, seed, ADDED)
+    columns, event = columns_of(split), _drawn(split, rate, seed, "added-event")
     user, position = _events(split, event)
     following = np.minimum(position + 1, split.train.stop[user] - 1)
-    passed = counter_uniform(seed, TIME, user, position - split.train.start[user])
+    passed = counter_uniform(seed, "added-time", user, position - split.train.start[user])
     times = columns["times"][position] + passed * (columns["times"][following] - columns["times"][position])
     copies = np.ones(len(columns["items"]), dtype=np.int64)
     copies[position] = 2
@@ -92,7 +90,7 @@ def drop_random(split: Split, rate: float, *, seed: int = 0) -> Split:
 
     See: chapter 9.
     """
-    columns, event = columns_of(split), _drawn(split, rate, seed, DROPPED, exempt=LEAST)
+    columns, event = columns_of(split), _drawn(split, rate, seed, "dropped-event", exempt=LEAST)
     copies = np.ones(len(columns["items"]), dtype=np.int64)
     copies[_events(split, event)[1]] = 0
     columns, moved = _repeated(columns, copies)
@@ -118,7 +116,7 @@ def swap_items(split: Split, rate: float, *, seed: int = 0) -> Split:
 
     See: chapter 9.
     """
-    columns, event = columns_of(split), _drawn(split, rate, seed, SWAPPED)
+    columns, event = columns_of(split), _drawn(split, rate, seed, "swapped-event")
     user, position = _events(split, event)
     items = columns["items"].copy()
     items[position] = _strange_items(split, user, seed)
@@ -130,7 +128,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {"add": add_random, "drop": drop_random,
 """Kinds of noise by the name that tables use."""
 
 
-def _drawn(split: Split, rate: float, seed: int, purpose: int, *, exempt: int = 0) -> np.ndarray:
+def _drawn(split: Split, rate: float, seed: int, purpose: str, *, exempt: int = 0) -> np.ndarray:
     """Numbers of the training events to change, the likeliest first, ``exempt`` events of each user left out."""
     if not 0 < rate < 1:
         raise InputError(f"rate={rate} is out of range; give a share of the training events above 0 and below 1")
@@ -171,7 +169,7 @@ def _strange_items(split: Split, user: np.ndarray, seed: int) -> np.ndarray:
     who, first = np.unique(user[order], return_index=True)
     for one, places in zip(who, np.split(order, first[1:]), strict=True):
         low, high = np.searchsorted(known, [one * split.n_items, (one + 1) * split.n_items])
-        chance = counter_uniform(seed, ITEM, one, np.arange(split.n_items))  # (N,)
+        chance = counter_uniform(seed, "random-item", one, np.arange(split.n_items))  # (N,)
         chance[known[low:high] - one * split.n_items] = np.inf
         chance[held_back] = np.inf
         if np.isfinite(chance).sum() < len(places):

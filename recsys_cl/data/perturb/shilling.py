@@ -22,8 +22,6 @@ from recsys_cl.data.splits import Split
 from recsys_cl.errors import InputError
 from recsys_cl.randomness import counter_uniform
 
-FILLER, RATING, MOMENT = 110, 111, 112  # what a random number is for
-
 KINDS = ("random", "average", "bandwagon")
 """Attacks by the name that tables use."""
 
@@ -73,7 +71,7 @@ def inject(
     _, positions = split.train.flat()
     items = _profiles(split, target, kind, users, profile, seed)  # (F, P)
     fake, place = np.arange(users)[:, None], np.arange(profile)  # (F, 1), (P,)
-    chance = counter_uniform(seed, MOMENT, fake, place)  # (F, P)
+    chance = counter_uniform(seed, "fake-time", fake, place)  # (F, P)
     like = positions[(chance * len(positions)).astype(np.int64)]  # (F, P) a training event each
     added = {name: column[like] for name, column in columns.items()}
     added |= {"items": items, "ratings": _ratings(split, kind, items, seed), "times": np.sort(added["times"], axis=1)}
@@ -135,7 +133,7 @@ def _fillers(weight: np.ndarray, users: int, n: int, seed: int) -> np.ndarray:
         raise InputError(f"a profile needs {n} items for cover, {len(candidates)} can be had; give a shorter profile")
     chosen = np.empty((users, n), dtype=np.int64)
     for fake in range(users):
-        wait = -np.log1p(-counter_uniform(seed, FILLER, fake, candidates)) / weight[candidates]  # (C,)
+        wait = -np.log1p(-counter_uniform(seed, "filler-item", fake, candidates)) / weight[candidates]  # (C,)
         chosen[fake] = candidates[np.argsort(wait, kind="stable")[:n]]
     return chosen
 
@@ -146,7 +144,8 @@ def _ratings(split: Split, kind: str, items: np.ndarray, seed: int) -> np.ndarra
     rated, rating = split.train.items[positions], split.train.ratings[positions].astype(np.float64)
     levels = np.unique(rating)
     users, profile = items.shape
-    draw = ndtri(counter_uniform(seed, RATING, np.arange(users)[:, None], np.arange(profile)))  # (F, P) standard normal
+    chance = counter_uniform(seed, "fake-rating", np.arange(users)[:, None], np.arange(profile))  # (F, P)
+    draw = ndtri(chance)  # (F, P) standard normal
     if kind == "average":
         mean, sd = _moments(rated, rating, split.n_items)  # (N,), (N,)
         drawn = mean[items] + sd[items] * draw

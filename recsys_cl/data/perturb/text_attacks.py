@@ -17,8 +17,6 @@ import numpy as np
 from recsys_cl.errors import InputError
 from recsys_cl.randomness import counter_uniform
 
-HIT, EDIT, PLACE, KEY = 120, 121, 122, 123  # what a random number is for, so that no two purposes share one
-
 T = TypeVar("T")
 
 _WORDS = re.compile(r"\w+")
@@ -62,7 +60,13 @@ def typos(texts: Sequence[str], rate: float, *, seed: int = 0) -> list[str]:
 
     def mistyped(row: int, text: str) -> str:
         words = list(_WORDS.finditer(text))
-        draws = (counter_uniform(seed, purpose, row, np.arange(len(words))) for purpose in (HIT, EDIT, PLACE, KEY))
+        place = np.arange(len(words))
+        draws = (
+            counter_uniform(seed, "mistyped-word", row, place),
+            counter_uniform(seed, "typo-kind", row, place),
+            counter_uniform(seed, "typo-place", row, place),
+            counter_uniform(seed, "typo-key", row, place),
+        )
         parts, end = [], 0
         for word, hit, *slip in zip(words, *draws, strict=True):
             parts += [text[end : word.start()], _slip(word[0], *slip) if hit < rate else word[0]]
