@@ -1,7 +1,7 @@
-"""Chance without state: random numbers that are a function of what they are for.
+"""Counter-based random numbers: each draw is a hash of its purpose and example, independent of all other draws.
 
-A generator that is drawn from in sequence gives an example other numbers after a resume, in another batch or
-on another worker. A hash of (seed, epoch, example, …) always gives it the same.
+A stateful generator gives an example different numbers after a resume, in another batch or on another worker. A hash
+of (seed, epoch, example, …) always gives it the same.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def counter_hash(*counters: int | str | np.ndarray) -> np.ndarray:
     """Hash whole numbers, broadcast against each other, to uniform 64-bit integers.
 
     Each counter is absorbed by one round of the SplitMix64 finaliser. A string names the purpose of the draw and
-    stands for its :func:`purpose_number`, so that two purposes of one seed draw independent numbers.
+    stands for its :func:`purpose_number`, so two purposes with the same seed draw independent numbers.
 
     References:
         Steele, Lea and Flood (2014), https://doi.org/10.1145/2660193.2660195.

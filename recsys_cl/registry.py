@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Name to value, with errors that name the closest and all valid names.
+    """Mapping from names to values; the error for an unknown name lists the closest and all valid names.
 
     Args:
-        what: What the values are, in the singular: ``"model"``.
+        what: Singular noun for the values, used in messages: ``"model"``.
         made: The class of what the values make, which a component given as an object must have; ``None`` for any.
 
     >>> colours = Registry("colour")
@@ -35,7 +35,7 @@ class Registry(Mapping[str, T], Generic[T]):
     """
 
     optional: ClassVar[bool] = False
-    """Whether ``"none"`` names no value."""
+    """Whether ``"none"`` is a valid name that stands for no value."""
 
     def __init__(self, what: str, *, made: type | None = None) -> None:
         self.what, self.made = what, made

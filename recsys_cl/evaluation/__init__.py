@@ -1,4 +1,4 @@
-"""Honest measurement: full ranking, metrics, intervals and tests."""
+"""Evaluation: full ranking, metrics, robustness, confidence intervals and significance tests."""
 
 from recsys_cl.evaluation.evaluate import (
     Evaluation,

@@ -186,8 +186,8 @@ def test_second_source_serves_when_the_first_fails(failure, asset, server, index
     start = time.monotonic()
     assert (assets.fetch("toy") / "toy.inter").read_bytes() == RATINGS
     assert time.monotonic() - start < 20
-    notice = next(line for line in capsys.readouterr().err.splitlines() if "could not be had" in line)
-    expected = {"absent": "HTTP 404", "corrupt": "another SHA-256"}.get(failure, "no complete answer")
+    notice = next(line for line in capsys.readouterr().err.splitlines() if "could not be fetched" in line)
+    expected = {"absent": "HTTP 404", "corrupt": "another SHA-256"}.get(failure, "no complete response")
     assert expected in notice
     assert "the server" in notice
     assert visible(cache) == {"toy"}

@@ -50,5 +50,5 @@ def test_ids_are_dropped_for_a_batch_at_the_rate(cut_of: CutOf) -> None:
 
 def test_target_event_types_are_those_of_the_targets(cut_of: CutOf) -> None:
     log = Sequences.from_lists([[3, 4, 5]])
-    kinds = Sequences(**{**vars(log), "kinds": np.array([0, 2, 1])})
-    assert TargetEventTypes(kinds)(cut_of(kinds))["target_event_type"].tolist() == [2, 1]
+    typed = Sequences(**{**vars(log), "event_types": np.array([0, 2, 1])})
+    assert TargetEventTypes(typed)(cut_of(typed))["target_event_type"].tolist() == [2, 1]

@@ -180,15 +180,14 @@ def test_context_is_read() -> None:
 def test_the_type_of_the_next_event_is_predicted_better_than_by_its_base_rate() -> None:
     data = synthetic(1500, 128, seed=0)
     split = leave_last_n(data, 2, seed=0)
-    model = Sequential(**{**SMALL, "batch_size": 64}, epochs=8, patience=8, auxiliary="event-type", context="kind").fit(
-        split
-    )
+    settings = {**SMALL, "batch_size": 64, "epochs": 8, "patience": 8}
+    model = Sequential(**settings, auxiliary="event-type", context="event_type").fit(split)
     _, asked = split.test.target.flat()
-    target, kind = split.test.target.items[asked], split.test.target.kinds[asked]
+    target, kind = split.test.target.items[asked], split.test.target.event_types[asked]
     chance = model.event_type_probabilities(split.test.history, torch.from_numpy(target))
     torch.testing.assert_close(chance.sum(1), torch.ones(len(chance)))
     loss = -chance.log()[torch.arange(len(kind)), torch.from_numpy(kind)].mean()
-    rate = np.bincount(split.train.kinds[split.train.flat()[1]], minlength=3) / split.train.lengths.sum()
+    rate = np.bincount(split.train.event_types[split.train.flat()[1]], minlength=3) / split.train.lengths.sum()
     base = -np.log(rate)[kind].mean()
     assert float(loss) < base - 0.004
 
@@ -251,12 +250,12 @@ def test_an_update_learns_what_is_new() -> None:
     [
         ({"auxiliary": "item-alignment"}, "auxiliary=item-alignment needs texts and ids"),
         ({"auxiliary": "views+sequence-alignment"}, "auxiliary=sequence-alignment needs texts and ids"),
-        ({"encoder": "bidirectional", "loss": "cloze", "context": "gap"}, "for encoders that read forwards"),
-        ({"encoder": "bidirectional", "loss": "cloze", "auxiliary": "event-type"}, "for encoders that read forwards"),
+        ({"encoder": "bidirectional", "loss": "cloze", "context": "gap"}, "need a unidirectional encoder"),
+        ({"encoder": "bidirectional", "loss": "cloze", "auxiliary": "event-type"}, "need a unidirectional encoder"),
         ({"loss": {"name": "sampled-softmax", "exclude_known": True}}, "exclude_known"),
         ({"auxiliary": {"name": "id-dropout", "share": 0.2}}, "auxiliary=id-dropout needs texts and ids"),
         ({"encoder": "bidirectional", "loss": "bce"}, "'bce' does not train encoder='bidirectional'"),
-        ({"encoder": "bidirectional"}, "a bidirectional encoder predicts masked items, loss='cloze'"),
+        ({"encoder": "bidirectional"}, "use loss='cloze' for a bidirectional encoder"),
         ({"loss": "cloze"}, "'cloze' does not train encoder='causal'"),
         ({"context": "weather"}, "no context feature 'weather'"),
         ({"auxiliary": {"name": "views", "of": "crop+blur"}}, "blur"),

@@ -43,7 +43,7 @@ def test_an_epoch_takes_every_warm_item_once(train: Sequences) -> None:
 def test_given_and_asked_are_the_events_of_their_users_and_share_none(train: Sequences) -> None:
     blocks = CatalogueBlocks(train, N_ITEMS, block=12, seed=0)
     batch = blocks.collate([(0, 0)])
-    given, asked = batch["given"], batch["asked"]
+    given, asked = batch["context"], batch["target"]
     assert not (given & asked).any()
     assert given.any(1).all()
     assert asked.any(1).all()
@@ -57,8 +57,8 @@ def test_given_and_asked_are_the_events_of_their_users_and_share_none(train: Seq
 def test_half_of_the_events_are_asked_for(train: Sequences) -> None:
     blocks = CatalogueBlocks(train, N_ITEMS, block=24, seed=3)
     batches = [blocks.collate([(epoch, 0)]) for epoch in range(200)]
-    asked = sum(int(batch["asked"].sum()) for batch in batches)
-    given = sum(int(batch["given"].sum()) for batch in batches)
+    asked = sum(int(batch["target"].sum()) for batch in batches)
+    given = sum(int(batch["context"].sum()) for batch in batches)
     assert asked / (asked + given) == pytest.approx(0.5, abs=0.02)
 
 
@@ -74,8 +74,8 @@ def test_a_batch_is_a_function_of_seed_epoch_and_number(train: Sequences) -> Non
 def test_at_most_so_many_users_each_time_others(train: Sequences) -> None:
     blocks = CatalogueBlocks(train, N_ITEMS, block=24, users=5, seed=0)
     first, second = (blocks.collate([(epoch, 0)]) for epoch in (0, 1))
-    assert len(first["given"]) == len(second["given"]) == 5
-    assert not torch.equal(first["given"] | first["asked"], second["given"] | second["asked"])
+    assert len(first["context"]) == len(second["context"]) == 5
+    assert not torch.equal(first["context"] | first["target"], second["context"] | second["target"])
 
 
 def test_a_block_larger_than_the_catalogue_is_the_catalogue(train: Sequences) -> None:
@@ -109,7 +109,7 @@ def test_the_same_block_of_another_pass_asks_for_another_half(train: Sequences) 
     blocks = CatalogueBlocks(train, N_ITEMS, block=24, passes=2, seed=0)
     first, second = (blocks.collate([(0, number)]) for number in (0, 1))
     assert torch.equal(first["item"], second["item"])
-    assert not torch.equal(first["asked"], second["asked"])
+    assert not torch.equal(first["target"], second["target"])
 
 
 def test_what_fills_no_block_waits_for_another_pass(train: Sequences) -> None:
