@@ -1,10 +1,10 @@
-"""Registries: look up data sets, splits, models, losses and samplers by name, with helpful errors for unknown names.
+"""Registries: names for data sets, splits, models, losses and samplers, and the checks that names and settings share.
 
-A registry maps a name, as written on the command line and in configs, to an object::
+A registry maps a name, as the command line and configs write it, to what it stands for::
 
     DATASETS.add("my-shop", load_my_shop)
 
-You can add to a registry from outside the package in the same way as inside it.
+Adding to a registry from outside the package works exactly as inside it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     Args:
         what: Singular noun for the values, used in messages: ``"model"``.
+        made: The class of what the values make, which a component given as an object must have; ``None`` for any.
 
     >>> colours = Registry("colour")
     >>> colours.add("red", "#f00")
@@ -36,8 +37,8 @@ class Registry(Mapping[str, T], Generic[T]):
     optional: ClassVar[bool] = False
     """Whether ``"none"`` is a valid name that stands for no value."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, what: str, *, made: type | None = None) -> None:
+        self.what, self.made = what, made
         self._values: dict[str, T] = {}
 
     @overload
@@ -47,10 +48,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def add(self, name: str, value: T) -> T: ...
 
     def add(self, name: str, value: T | None = None) -> T | Callable[[T], T]:
-        """Register a value under a name; without a value, return a decorator for a class or function.
+        """Register a value under a name; without a value, a decorator for a class or function.
 
         Raises:
-            InputError: If the name is registered for another value.
+            InputError: If the name is taken by something else.
         """
         if value is None:
             return lambda decorated: self.add(name, decorated)
@@ -60,14 +61,22 @@ class Registry(Mapping[str, T], Generic[T]):
         return value
 
     def adapt(self, value: Any) -> Any:
-        """Convert a value that is given as an object rather than by name; by default, return it unchanged."""
+        """What a value stands for that was given as an object and not by name: itself.
+
+        Raises:
+            InputError: If it is an object of another kind.
+        """
+        if self.made is not None and not isinstance(value, self.made):
+            raise InputError(
+                f"{value!r} is no {self.what}; give a name, or an object of the class {self.made.__name__}"
+            )
         return value
 
     def name_of(self, value: object) -> str:
         """The name under which a component's class is registered.
 
         Raises:
-            InputError: If the class is not registered, so a file could not refer to it.
+            InputError: If it is not registered, so that a file could not name it.
         """
         for name, known in self._values.items():
             if known is value or known is type(value):
@@ -85,7 +94,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """Look a name up.
 
         Raises:
-            InputError: If the name is unknown; the message lists the closest and all valid names.
+            InputError: If it is unknown, with the closest name and all valid ones.
         """
         if name not in self._values:
             raise InputError(unknown(self.what, name, self._values))
@@ -102,7 +111,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def unknown(what: str, name: object, valid: Iterable[str]) -> str:
-    """Error message for an unknown name.
+    """The message for an unknown name.
 
     >>> unknown("model", "eese", ["ease", "ials"])
     "unknown model 'eese', did you mean 'ease'? (valid names are ease, ials)"
@@ -110,7 +119,8 @@ def unknown(what: str, name: object, valid: Iterable[str]) -> str:
     names = list(valid)
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f", did you mean {close[0]!r}?" if close else ""
-    return f"unknown {what} {name!r}{hint} (valid names are {', '.join(names)})"
+    valid = f"valid names are {', '.join(names)}" if names else "there are none"
+    return f"unknown {what} {name!r}{hint} ({valid})"
 
 
 def _shown(value: object) -> str:

@@ -81,6 +81,8 @@ def check_settings(instance: Any) -> None:
         value = getattr(instance, field.name)
         registry = next((one for one in metadata if isinstance(one, Registry)), None)
         if registry is not None:
+            if value is None and field.default is not None and not registry.optional:
+                raise InputError(f"{field.name}=None is not valid; give a name")
             object.__setattr__(instance, field.name, component(registry, value))
             continue
         for names in (one for one in metadata if isinstance(one, Names)):
@@ -96,7 +98,7 @@ def component(registry: Registry[Any], value: Any) -> Any:
     """
     if isinstance(registry, Parts):
         listed = [part for part in value.split("+") if part] if isinstance(value, str) else value
-        return tuple(_one(registry, part) for part in ([listed] if isinstance(listed, Mapping) else listed))
+        return tuple(_one(registry, part) for part in (listed if isinstance(listed, list | tuple) else [listed]))
     return _one(registry, value)
 
 
@@ -108,7 +110,9 @@ def _one(registry: Registry[Any], value: Any) -> Any:
     if not isinstance(value, Mapping):
         return registry.adapt(value)
     settings = dict(value)
-    name = settings.pop("name", None)
+    if "name" not in settings:
+        raise InputError(f"{settings} does not say which {registry.what} it is for; give 'name' as well")
+    name = settings.pop("name")
     factory = registry[str(name)]
     check_names(f"setting of {registry.what} {name!r}:", factory, settings)
     return factory(**settings)
@@ -163,7 +167,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
         if "." not in name:
             continue
         owner, *path = name.split(".")
-        if owner not in plain:
+        if plain.get(owner) is None:
             raise InputError(f"{name}={value!r} belongs to {owner!r}, which is not given; write {owner}=NAME as well")
         plain[owner] = _placed(plain[owner], path, value, name)
     return plain

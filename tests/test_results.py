@@ -166,5 +166,5 @@ def test_encoding_and_training_keep_up_with_sentence_transformers() -> None:
 
 
 def test_missing_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no stored run 'nothing'.*benchmarks/run.py"):
+    with pytest.raises(InputError, match=r"no stored run 'nothing'.*experiments/run.py"):
         read_result("nothing", tmp_path)

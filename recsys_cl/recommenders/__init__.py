@@ -1,4 +1,4 @@
-"""Everything that recommends, under the names that tables and the command line use.
+"""Recommenders: baselines, content-based, two-tower, sequential and fine-tuned models, created by name.
 
 See: chapter 3 makes recommenders by name; chapter 11 compares them all.
 """

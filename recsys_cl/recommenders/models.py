@@ -1,4 +1,4 @@
-"""Model registry: every recommender under the name that tables and the command line use.
+"""Model registry: every recommender by the name that tables and the command line use.
 
 See: chapter 3 makes recommenders by name; chapter 11 compares them all.
 """
@@ -76,11 +76,11 @@ for _name, _factory in _NAMED.items():
 
 
 def create(name: str, **hyperparameters: object) -> Recommender:
-    """Make an untrained recommender by name.
+    """Create an untrained recommender by name.
 
     Args:
-        name: A key of :data:`MODELS`, or ``NAME:FIELD=VALUE,...`` with hyperparameters, as tables write it.
-        hyperparameters: Fields of the recommender.
+        name: A key of :data:`MODELS`, or ``NAME:FIELD=VALUE,...`` with hyperparameters.
+        hyperparameters: Values for fields of the recommender.
 
     Raises:
         InputError: If the name or a hyperparameter is unknown.
@@ -101,7 +101,7 @@ def create(name: str, **hyperparameters: object) -> Recommender:
 
 
 def parse_value(text: str) -> Any:
-    """A number, ``true`` or ``false`` if it reads as one, otherwise the text.
+    """Parse a number, ``true`` or ``false``; return any other text unchanged.
 
     >>> parse_value("0.1"), parse_value("true"), parse_value("mlp")
     (0.1, True, 'mlp')
@@ -113,10 +113,10 @@ def parse_value(text: str) -> Any:
 
 
 def load_recommender(folder: str | Path) -> Recommender:
-    """Read a saved recommender of whatever class.
+    """Load a saved recommender of any class.
 
     Raises:
-        InputError: If the folder holds none.
+        InputError: If the folder holds no recommender.
 
     >>> from tempfile import TemporaryDirectory
     >>> from recsys_cl.data import leave_one_out, synthetic
@@ -127,7 +127,7 @@ def load_recommender(folder: str | Path) -> Recommender:
     """
     kind = MODELS[read_config(Path(folder))["recommender"]]
     if not (isinstance(kind, type) and issubclass(kind, Recommender)):
-        raise InputError(f"{str(folder)!r} names settings of a model, not a class; train again")
+        raise InputError(f"{str(folder)!r} names a model's settings instead of a class; train again")
     return kind.load(folder)
 
 
@@ -135,12 +135,12 @@ __all__ = ["MODELS", "create", "load_recommender", "parse_value"]
 
 
 class Ensemble:
-    r"""Mean of the scores of recommenders whose scores are of one kind, such as the cosines of several seeds.
+    r"""Ensemble: mean score of recommenders with comparable scores, such as the same model with several seeds.
 
     .. math:: s = \frac{1}{M} \sum_m s^{(m)}
 
     Args:
-        models: At least one.
+        models: Recommenders, at least one.
 
     Raises:
         InputError: If there is none.
@@ -150,9 +150,9 @@ class Ensemble:
 
     def __init__(self, models: Sequence[Scorer]) -> None:
         if not models:
-            raise InputError("an ensemble of no models has no scores; give at least one")
+            raise InputError("an ensemble of no models has no scores; give at least one model")
         self.models = list(models)
 
     def score(self, histories: Sequences) -> Tensor:
-        """The mean of the models' scores, ``(batch, n_items)``."""
+        """Mean of the models' scores, ``(batch, n_items)``."""
         return torch.stack([model.score(histories) for model in self.models]).mean(0)  # (B, N)

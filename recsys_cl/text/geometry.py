@@ -114,7 +114,7 @@ class CatalogueText:
     mean: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def fit(self, texts: Sequence[str], rows: Tensor | None = None) -> Tensor:
-        """Vectors of the catalogue, ``(n, dim)``; the mean is over the mask ``rows`` ``(n,)``, or over all."""
+        """Vectors of the catalogue, ``(n, dim)``; the mean is over ``rows``, a mask ``(n,)``, or over all."""
         embeddings = self.embed(texts)  # (N, d)
         self.mean = (embeddings if rows is None else embeddings[rows]).mean(0)  # (d,)
         return centre(embeddings, self.mean)  # (N, d)

@@ -22,8 +22,8 @@ from recsys_cl.negatives import (
     PerturbedNegatives,
     PolicyNegatives,
 )
-from recsys_cl.negatives.gan import decode, spread
-from recsys_cl.negatives.gan_diagnostics import Watched
+from recsys_cl.negatives.gan import decode, nearest_item_entropy
+from recsys_cl.negatives.gan_diagnostics import GanDiagnostics
 from recsys_cl.recommenders import Sequential, TwoTower, load_recommender
 
 B, N, K, D = 24, 50, 8, 6
@@ -185,15 +185,15 @@ def test_decoding_and_spread(given: Candidates) -> None:
     table = given.table.detach()
     items = torch.randint(N, (5, 3))
     assert decode(2 * table[items], table).tolist() == items.tolist()
-    assert float(spread(table[None], table)) == pytest.approx(math.log(N), abs=1e-5)
-    assert float(spread(table[:1].expand(1, 9, D), table)) == pytest.approx(0, abs=1e-6)
+    assert float(nearest_item_entropy(table[None], table)) == pytest.approx(math.log(N), abs=1e-5)
+    assert float(nearest_item_entropy(table[:1].expand(1, 9, D), table)) == pytest.approx(0, abs=1e-6)
 
 
 def test_players_that_stop_playing_say_so() -> None:
-    def watch(**values: float) -> Watched:
-        watched = Watched()
-        watched.add(**{name: torch.tensor(value) for name, value in values.items()})
-        return watched
+    def watch(**values: float) -> GanDiagnostics:
+        statistics = GanDiagnostics()
+        statistics.add(**{name: torch.tensor(value) for name, value in values.items()})
+        return statistics
 
     assert watch(generator_entropy=3.0, discriminator_accuracy=0.7, share_filtered=0.5).report(n_items=100)
     with pytest.warns(UserWarning, match="collapsed"):

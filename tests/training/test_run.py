@@ -363,7 +363,7 @@ class TestNumbersThatEnd:
             assert part in str(caught.value)
 
     def test_a_run_without_a_folder_is_told_to_start_afresh(self) -> None:
-        with pytest.raises(TrainingError, match=r"loss is nan at step 8.*start afresh with a smaller rate"):
+        with pytest.raises(TrainingError, match=r"loss is nan at step 8.*start again with a lower learning rate"):
             self.walk(Cliff(), self.config)
 
     def test_it_goes_on_from_there_with_a_smaller_rate(self, tmp_path: Path) -> None:
