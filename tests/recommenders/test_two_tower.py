@@ -158,7 +158,7 @@ def test_only_what_the_user_does_not_know_is_a_negative(split: Split) -> None:
 
 
 def test_unknown_user_tower_is_named() -> None:
-    with pytest.raises(InputError, match="user_tower='rnn' is unknown; valid names are attention, mean, mlp"):
+    with pytest.raises(InputError, match=r"unknown user tower 'rnn' \(valid names are attention, mean, mlp\)"):
         TwoTower(model="", user_tower="rnn")  # type: ignore[arg-type]
 
 
