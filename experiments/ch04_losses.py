@@ -52,12 +52,7 @@ PROTOCOLS = {
 }
 
 
-def contrastive_losses(parts: Parts) -> dict[str, Any]:
-    """Choose temperature or margin of each loss by validation, and test it on three draws, with both protocols."""
-    return {name: half(parts, name) for name in PROTOCOLS}
-
-
-def half(parts: Parts, name: str) -> dict[str, Any]:
+def contrastive_losses(parts: Parts, name: str) -> dict[str, Any]:
     """Return the trials of each loss under one protocol, and the table of the chosen ones."""
     protocol, data = PROTOCOLS[name], load_movielens()
     first = protocol.split(data, 0)
@@ -115,4 +110,6 @@ def fitted(protocol: Protocol, loss: str, settings: Settings, split: Split, *, e
     return model.fit(split)
 
 
-RUNS: dict[str, Experiment] = {"contrastive-losses": contrastive_losses}
+RUNS: dict[str, Experiment] = {
+    f"contrastive-losses-{name}": partial(contrastive_losses, name=name) for name in PROTOCOLS
+}

@@ -122,5 +122,6 @@ def test_names_chapters_and_tables_on_a_page(mini_book: Path, build: Callable[..
     assert "Bases: object" not in text
     assert '<span class="sig-line"><em class="sig-param">' in page
     assert "<dl>\n<dd>" not in page
-    assert text.count("Item number that marks an empty place in a padded history.") == 2  # in the table, at the name
+    sentence = "Padding: the item number of an empty position in a padded history."
+    assert text.count(sentence) == 2  # in the table, at the name
     assert inspect.getdoc(recsys_cl.data.sequences.Sequences.from_lists).splitlines()[0] in text

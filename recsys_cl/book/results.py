@@ -64,6 +64,31 @@ def comparison_table(result: dict[str, Any], metrics: tuple[str, ...] = ("ndcg@1
     return pd.DataFrame(rows).set_index("model")
 
 
+def losses_table(result: dict[str, Any]) -> pd.DataFrame:
+    """Table of a stored run in which every loss trains one model: best loss first.
+
+    Returns:
+        One row per loss with the setting chosen on validation events, mean and standard deviation of NDCG@10 over
+        seeds, its 95 % interval over users, the difference from InfoNCE and its p-value (Holm's correction).
+    """
+    table, rows = result["result"], []
+    for row in sorted(table["rows"], key=lambda row: -row["metrics"]["ndcg@10"]["mean"]):
+        loss, value = row["model"], row["metrics"]["ndcg@10"]
+        chosen = max(table["trials"][loss], key=lambda trial: trial["validation"])["settings"]
+        test = table["against"]["ndcg@10"].get(loss)  # InfoNCE minus the loss
+        rows.append(
+            {
+                "loss": loss,
+                "setting": ", ".join(f"{name.removeprefix('loss.')} {number:g}" for name, number in chosen.items()),
+                "NDCG@10": f"{value['mean']:.4f} ± {value['sd']:.4f}",
+                "95 % interval": f"{value['low']:.4f} to {value['high']:.4f}",
+                "minus InfoNCE": "" if test is None else f"{-test['difference']:+.4f}",
+                "p": "" if test is None else f"{test['p_value']:.4f}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("loss")
+
+
 def user_item_table(result: dict[str, Any]) -> pd.DataFrame:
     """Table of a stored user–item run: ranking and rating metrics of every setting.
 

@@ -261,7 +261,7 @@ def test_an_update_learns_what_is_new() -> None:
         ({"auxiliary": {"name": "views", "of": "crop+blur"}}, "blur"),
         ({"heads": 3}, "does not split into 3 heads"),
         ({"auxiliary": "event-type"}, "auxiliary=event-type on data with 0 event types"),
-        ({"ids": False}, "without text and without ids"),
+        ({"ids": False}, "needs text embeddings or ids"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(split: Split, settings: dict, message: str) -> None:
