@@ -21,11 +21,11 @@ ROUNDS = 5
 VALIDATION = 3_000  # queries that are ranked at the end of the epoch
 CONTENDERS: dict[str, dict[str, Any]] = {
     "in-batch": {},
-    "in-batch, APR": {"attack": "fgm", "epsilon": 0.1},
-    "in-batch, PGD": {"attack": "pgd", "epsilon": 0.1},
-    "in-batch, VAT": {"attack": "vat", "epsilon": 0.1},
+    "in-batch, APR": {"attack": {"name": "fgm", "epsilon": 0.1}},
+    "in-batch, PGD": {"attack": {"name": "pgd", "epsilon": 0.1}},
+    "in-batch, VAT": {"attack": {"name": "vat", "epsilon": 0.1}},
     "uniform": {"sampler": "uniform"},
-    "generator + filter": {"sampler": "generated", "epsilon": 0.1, "threshold": 0.5},
+    "generator + filter": {"sampler": {"name": "generated", "epsilon": 0.1, "threshold": 0.5}},
     "policy (REINFORCE)": {"sampler": "policy"},
 }
 

@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 
 from recsys_cl import assets
 from recsys_cl.data import load_movielens
+from recsys_cl.losses.contrastive import LOSSES
 from recsys_cl.negatives import in_batch_log_q
 from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.recommenders.text_networks import LanguageTower, PairNetwork, latest_titles
@@ -53,6 +54,7 @@ def ours(precision: Literal["float32", "bfloat16"]) -> float:
     network = PairNetwork(
         LanguageTower(encoder, data.texts),
         data.titles,
+        loss=LOSSES["info-nce"](),
         temperature=0.05,
         log_q=in_batch_log_q(counts),
         known=KnownPositives(train_events, data.n_items),

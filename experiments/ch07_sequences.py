@@ -9,7 +9,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from common import Experiment, Parts, Settings, best_settings, comparison, paired, pooled, search, with_settings
+from common import (
+    Experiment,
+    Parts,
+    Settings,
+    Space,
+    best_settings,
+    comparison,
+    paired,
+    pooled,
+    search,
+    settings_of,
+    with_settings,
+)
 
 from recsys_cl import workflow
 from recsys_cl.data import Queries, Sequences, Split, leave_last_n, load_movielens, temporal_split
@@ -26,30 +38,46 @@ SPACE: dict[str, list[Any]] = {
     "length": [30, 50],
     "blocks": [1, 2],
 }
-WITH_TEXT = SPACE | {"id_dropout": [0.0, 0.1, 0.2], "align": [0.0, 0.05, 0.1]}
-SPACES = {"sasrec": SPACE, "sasrec-hybrid": WITH_TEXT}
-BUDGET = {"epochs": 25, "patience": 3, "validation_queries": 4_000}
+ALIGNED, DROPPED = "auxiliary.item-alignment.weight", "auxiliary.id-dropout.share"
+SPACES: dict[str, tuple[Settings, Space]] = {
+    "sasrec": ({}, SPACE),
+    "sasrec-hybrid": (
+        {"auxiliary": "item-alignment+id-dropout"},
+        SPACE | {DROPPED: [0.0, 0.1, 0.2], ALIGNED: [0.0, 0.05, 0.1]},
+    ),
+}
+BUDGET = {"epochs": 25, "patience": 3}
+QUERIES = 4_000
+"""Validation queries of a trial, a seeded sample."""
 
 
 def search_model(model: str) -> Experiment:
     """Return the search of a model by NDCG@10 on the validation events of one draw; trial 0 is the default."""
 
     def run(parts: Parts) -> dict[str, Any]:
-        split, space = leave_last_n(load_movielens(), seed=0), SPACES[model]
-        default = {name: getattr(create(model), name) for name in space}
-        measure = partial(one_trial, model, split)
-        trials = search(parts, model, space, default, measure, trials=TRIALS, value="validation")
-        entry = {"split": split.protocol, "draws": 1, "space": space, "trials": trials}
+        split = leave_last_n(load_movielens(), seed=0)
+        fixed, space = SPACES[model]
+        measure = partial(one_trial, model, fixed, split)
+        trials = search(parts, model, space, default_of(model), measure, trials=TRIALS, value="validation")
+        entry = {"split": split.protocol, "draws": 1, "fixed": fixed, "space": space, "trials": trials}
         return {"trials": TRIALS, "metric": "ndcg@10", "models": {model: entry}}
 
     return run
 
 
-def one_trial(model: str, split: Split, settings: Settings) -> dict[str, Any]:
+def default_of(model: str) -> Settings:
+    """Return the model's own values of the hyperparameters of its space, 0 for auxiliary losses that it lacks."""
+    own = settings_of(create(model))
+    return {name: own.get(name, 0.0) for name in SPACES[model][1]}
+
+
+def one_trial(model: str, fixed: Settings, split: Split, settings: Settings) -> dict[str, Any]:
     """Return validation NDCG@10 of the best epoch, the number of epochs, and seconds."""
     started = time.perf_counter()
-    recommender = create(model, **settings, **BUDGET)
+    queries = split.validation.sample(QUERIES, seed=0)
+    recommender = create(model, **fixed, **settings, **BUDGET)
     assert isinstance(recommender, TrainedRecommender)
+    recommender.monitor = lambda: {"ndcg@10": evaluate(recommender, queries).mean()}
     report = recommender.fit(split).report
     return {"validation": report.best, "epochs": report.epochs, "seconds": time.perf_counter() - started}
 
@@ -117,25 +145,30 @@ def groups(everything: dict[str, Evaluation], split: str, draws: int) -> dict[st
     return result
 
 
+BCE: Settings = {"loss": "bce", "loss.negatives": 1, "loss.exclude_known": "true"}
+"""Loss of SASRec as published."""
+
+
 def ablation_models() -> dict[str, str]:
     """Return id-only SASRec and the hybrid, each with one change at a time."""
     sasrec, hybrid = tuned("sasrec"), tuned("sasrec-hybrid")
+    gbce: Settings = {"loss": "gbce", "loss.negatives": 32}
     dots: Settings = {"similarity": "dot", "temperature": 1.0}
     ids: dict[str, Settings] = {
-        "known positives spared": {"spare_known": "true"},
-        "sampled softmax, 256 uniform negatives": {"objective": "sampled-softmax"},
-        "BCE, 1 negative, as published": {"objective": "bce", "negatives": 1, "spare_known": "true"},
-        "gBCE, 32 negatives": {"objective": "gbce", "negatives": 32},
+        "known positives spared": {"loss.exclude_known": "true"},
+        "sampled softmax, 256 uniform negatives": {"loss": "sampled-softmax"},
+        "BCE, 1 negative, as published": BCE,
+        "gBCE, 32 negatives": gbce,
         "dot product": dots,
-        "dot product and gBCE, 32 negatives": {"objective": "gbce", "negatives": 32, **dots},
+        "dot product and gBCE, 32 negatives": gbce | dots,
         "GRU": {"encoder": "gru"},
-        "contrast of crops, masks, reorderings": {"views": "crop+mask+reorder"},
+        "contrast of crops, masks, reorderings": {"auxiliary": "views"},
         "context: gap, rating": {"context": "gap+rating"},
     }
     texts: dict[str, Settings] = {
-        "text alone": {"ids": "false", "align": 0.0, "id_dropout": 0.0},
-        "text and ids, known positives as negatives": {"spare_known": "false"},
-        "text and ids, no alignment": {"align": 0.0},
+        "text alone": {"ids": "false", "auxiliary": ""},
+        "text and ids, known positives as negatives": {"loss.exclude_known": "false"},
+        "text and ids, no alignment": {ALIGNED: 0.0},
     }
     return (
         {"sasrec": sasrec}

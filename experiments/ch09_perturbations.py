@@ -20,6 +20,7 @@ from common import (
     paired,
     pooled,
     search,
+    settings_of,
     world,
 )
 
@@ -41,7 +42,7 @@ KEPT_CLEAN = 0.98
 """Share of the best clean NDCG of plain training that a method must keep on validation."""
 
 COMMON: dict[str, list[Any]] = {"learning_rate": [2e-3, 3e-3, 5e-3], "temperature": [0.05, 0.1]}
-MOVES: dict[str, list[Any]] = {"epsilon": [0.05, 0.1, 0.2, 0.3], "attack_weight": [0.3, 1.0]}
+MOVES: dict[str, list[Any]] = {"attack.epsilon": [0.05, 0.1, 0.2, 0.3], "attack.weight": [0.3, 1.0]}
 ATTACKS: dict[str, tuple[Settings, dict[str, list[Any]]]] = {
     "plain": ({}, COMMON | {"event_dropout": [0.0, 0.1, 0.2]}),
     "weight decay": ({}, COMMON | {"weight_decay": [0.01, 0.03, 0.1, 0.3]}),
@@ -49,10 +50,13 @@ ATTACKS: dict[str, tuple[Settings, dict[str, list[Any]]]] = {
     "random noise": ({"attack": "random"}, COMMON | MOVES),
     "APR": ({"attack": "fgm"}, COMMON | MOVES),
     "VAT": ({"attack": "vat"}, COMMON | MOVES),
-    "SimGCL": ({"attack": "simgcl"}, COMMON | {"epsilon": [0.05, 0.1, 0.2, 0.5], "attack_weight": [0.03, 0.1, 0.3]}),
+    "SimGCL": (
+        {"attack": "simgcl"},
+        COMMON | {"attack.epsilon": [0.05, 0.1, 0.2, 0.5], "attack.weight": [0.03, 0.1, 0.3]},
+    ),
     "APR, events dropped": (
         {"attack": "fgm"},
-        COMMON | {"epsilon": [0.05, 0.1, 0.2], "attack_weight": [0.3, 1.0], "event_dropout": [0.1, 0.2]},
+        COMMON | MOVES | {"attack.epsilon": [0.05, 0.1, 0.2], "event_dropout": [0.1, 0.2]},
     ),
 }
 
@@ -64,9 +68,9 @@ def fitted(settings: Mapping[str, Any], split: Split, seed: int = 0) -> TwoTower
     return recommender.fit(split)
 
 
-def first_of(space: Space) -> Settings:
+def first_of(fixed: Settings, space: Space) -> Settings:
     """Return the first trial: the model's default where the space has it, otherwise the middle of the space."""
-    own = vars(TwoTower())
+    own = settings_of(create("two-tower", **fixed))
     return {name: own[name] if own[name] in values else values[len(values) // 2] for name, values in space.items()}
 
 
@@ -76,7 +80,7 @@ def search_attacks(parts: Parts) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     for name, (fixed, space) in ATTACKS.items():
         measure = partial(attack_trial, fixed, split, floor)
-        trials = search(parts, name, space, first_of(space), measure, trials=TRIALS)
+        trials = search(parts, name, space, first_of(fixed, space), measure, trials=TRIALS)
         found[name] = {"fixed": fixed, "space": space, "trials": trials}
         floor = KEPT_CLEAN * max(trial["clean"] for trial in found["plain"]["trials"])
     return {"trials": TRIALS, "epsilon": CHOSEN, "kept clean": KEPT_CLEAN, "split": split.protocol, "models": found}

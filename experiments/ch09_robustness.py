@@ -13,7 +13,7 @@ from common import Experiment, Parts, Settings, best_settings, world
 
 from recsys_cl.data import Split
 from recsys_cl.data.perturb.corruption import CORRUPTIONS
-from recsys_cl.data.perturb.shilling import KINDS, inject
+from recsys_cl.data.perturb.shilling import ATTACKS, inject
 from recsys_cl.data.perturb.text_attacks import stuff_keywords, telling_words, typos
 from recsys_cl.evaluation import evaluate, top_items
 from recsys_cl.evaluation.robustness import detect, exposure, precision_recall
@@ -80,7 +80,7 @@ def shilling(parts: Parts) -> dict[str, Any]:
         once = Once(settings, split)
         for target in targets.tolist():
             before = parts.keep(f"{name}-before-{target}", partial(exposed, once, target), of=settings)["exposure"]
-            for kind in KINDS:
+            for kind in ATTACKS:
                 push = partial(one_push, settings, split, target, kind)
                 made = parts.keep(f"{name}-{kind}-{target}", push, of=settings)
                 rows.append({"method": name, "kind": kind, "target": target, "before": before, **made})

@@ -10,18 +10,19 @@ from ch09_perturbations import COMMON, TRIALS, first_of, fitted, table
 from common import Experiment, Parts, Settings, Space, search, world
 
 from recsys_cl.data import Split
-from recsys_cl.recommenders import TwoTower
+from recsys_cl.negatives.strategies import Sampler
 
-SHARES = {"hard_share": [0.125, 0.25, 0.5]}
-GAME = SHARES | {"hardness": [0.0, 0.3, 1.0], "epsilon": [0.05, 0.1, 0.2]}
+SHARES = {"sampler.share": [0.125, 0.25, 0.5]}
+MOVES = {"sampler.epsilon": [0.05, 0.1, 0.2]}
+GAME = SHARES | {"sampler.hardness": [0.0, 0.3, 1.0]} | MOVES
 NEGATIVES: dict[str, tuple[Settings, Space]] = {
     "uniform": ({"sampler": "uniform"}, COMMON | {"dropout": [0.1, 0.2]}),
     "popularity": ({"sampler": "popular"}, COMMON | SHARES | {"log_q": [True, False]}),
     "hard-mined": ({"sampler": "hard"}, COMMON | SHARES),
-    "perturbed": ({"sampler": "perturbed"}, COMMON | SHARES | {"epsilon": [0.05, 0.1, 0.2]}),
+    "perturbed": ({"sampler": "perturbed"}, COMMON | SHARES | MOVES),
     "policy (REINFORCE)": ({"sampler": "policy"}, COMMON | SHARES),
     "generator": ({"sampler": "generated"}, COMMON | GAME),
-    "generator + filter": ({"sampler": "generated"}, COMMON | GAME | {"threshold": [0.48, 0.5, 0.52]}),
+    "generator + filter": ({"sampler": "generated"}, COMMON | GAME | {"sampler.threshold": [0.48, 0.5, 0.52]}),
 }
 
 
@@ -29,9 +30,10 @@ def search_negatives(parts: Parts) -> dict[str, Any]:
     """Search each source of negatives by clean validation NDCG@10."""
     split, found = world(0), {}
     for name, (fixed, space) in NEGATIVES.items():
-        trials = search(parts, name, space, first_of(space), partial(negatives_trial, fixed, split), trials=TRIALS)
+        measure = partial(negatives_trial, fixed, split)
+        trials = search(parts, name, space, first_of(fixed, space), measure, trials=TRIALS)
         found[name] = {"fixed": fixed, "space": space, "trials": trials}
-    return {"trials": TRIALS, "negatives": TwoTower().negatives, "split": split.protocol, "models": found}
+    return {"trials": TRIALS, "negatives": Sampler().negatives, "split": split.protocol, "models": found}
 
 
 def negatives_trial(fixed: Settings, split: Split, settings: Settings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import time
 from functools import partial
 from typing import Any
 
-from ch07_sequences import BUDGET, table, tuned
+from ch07_sequences import ALIGNED, BCE, BUDGET, DROPPED, table, tuned
 from common import Experiment, Parts, figures, paired, with_settings, with_users
 
 from recsys_cl.data import Split, leave_last_n, load_movielens
@@ -28,7 +28,7 @@ def best_models() -> dict[str, str]:
         "ease-recency": "ease-recency",
         "two-tower": "two-tower",
         "sasrec": sasrec,
-        "sasrec, known positives spared": with_settings(sasrec, spare_known="true"),
+        "sasrec, known positives spared": with_settings(sasrec, **{"loss.exclude_known": "true"}),
         "sasrec-hybrid": hybrid,
     }
 
@@ -53,7 +53,7 @@ def loss_models() -> dict[str, str]:
     sasrec = tuned("sasrec")
     return {
         "sasrec": sasrec,
-        "sasrec, BCE with one negative": with_settings(sasrec, objective="bce", negatives=1, spare_known="true"),
+        "sasrec, BCE with one negative": with_settings(sasrec, **BCE),
         "bert4rec": "bert4rec:epochs=30",
     }
 
@@ -64,8 +64,8 @@ def cold_models() -> dict[str, str]:
     return {
         "minilm": "minilm",
         "ridge": "ridge",
-        "ids dropped in training": with_settings(hybrid, align=0.0, id_dropout=0.5),
-        "ids dropped, text aligned with ids": with_settings(hybrid, align=0.5, id_dropout=0.5),
+        "ids dropped in training": with_settings(hybrid, **{ALIGNED: 0.0, DROPPED: 0.5}),
+        "ids dropped, text aligned with ids": with_settings(hybrid, **{ALIGNED: 0.5, DROPPED: 0.5}),
         "sasrec-cold": hybrid.replace("sasrec-hybrid", "sasrec-cold"),
     }
 
@@ -95,7 +95,7 @@ def one_size(split: Split, share: float, width: int) -> dict[str, Any]:
     """
     part = with_users(split, share)
     started = time.perf_counter()
-    budget = {name: round(BUDGET[name] / share) for name in ("epochs", "patience")}
+    budget = {name: round(value / share) for name, value in BUDGET.items()}
     model = create(with_settings(tuned("sasrec"), dim=width), **budget)
     assert isinstance(model, Sequential)
     model.fit(part)

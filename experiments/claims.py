@@ -1,7 +1,7 @@
 """Experiments for claims that no chapter's experiment decides: diversity, noise, and cleaning of texts.
 
-Models have their registered settings, and nothing is searched. "Pointwise" is the same network with the same negatives
-and binary cross-entropy instead of the contrast.
+Models have their registered settings, and nothing is searched. "Pointwise" is the same network with uniform
+negatives and binary cross-entropy instead of the contrast.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from common import (
     table,
     world,
 )
-from pointwise import CONTRAST, NO_CONTRAST, POINTWISE, SAME_NEGATIVES
 from scipy.stats import ttest_rel
 
 from recsys_cl.data import Interactions, Split, cold_item_split, load_movielens
@@ -38,11 +37,15 @@ from recsys_cl.evaluation.metrics import coverage, gini, intra_list_diversity, n
 from recsys_cl.evaluation.robustness import retention
 from recsys_cl.recommenders import create
 
+CONTRAST, SAME_NEGATIVES = "two-tower", "two-tower, negatives of the pointwise"
+NO_CONTRAST = "two-tower, pointwise"
 TWINS: dict[str, Make] = {
     CONTRAST: named("two-tower"),
     SAME_NEGATIVES: named("two-tower:sampler=uniform"),
-    NO_CONTRAST: POINTWISE,
+    NO_CONTRAST: named("two-tower:loss=logistic,sampler=uniform"),
 }
+"""The two-tower model with contrast and without, by its name in tables."""
+
 LINEAR: dict[str, Make] = {name: named(name) for name in ("popularity", "ease", "ease-recency")}
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from claims import CONTRAST, NO_CONTRAST, TWINS
 from common import Experiment, Make, Parts, Runs, against, genre_flags, named, table, world
-from pointwise import CONTRAST, NO_CONTRAST, POINTWISE
 
 from recsys_cl.data import Split
 from recsys_cl.evaluation import Evaluation
@@ -30,8 +30,8 @@ Wins = dict[str, Evaluation]
 SPACES: dict[str, Make] = {
     "minilm-raw": named("minilm-raw"),
     "minilm": named("minilm"),
-    CONTRAST: named("two-tower"),
-    NO_CONTRAST: POINTWISE,
+    CONTRAST: TWINS[CONTRAST],
+    NO_CONTRAST: TWINS[NO_CONTRAST],
     "popularity": named("popularity"),
 }
 

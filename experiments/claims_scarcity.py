@@ -7,6 +7,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+from claims import CONTRAST, NO_CONTRAST, TWINS
 from common import (
     Experiment,
     Make,
@@ -22,7 +23,6 @@ from common import (
     with_users,
     world,
 )
-from pointwise import CONTRAST, NO_CONTRAST, POINTWISE
 
 from recsys_cl.data import Queries, Split, load_movielens, new_user_split
 from recsys_cl.evaluation import Evaluation, evaluate, paired_test, pool
@@ -34,9 +34,9 @@ GIVEN = (1, 3, 5, 10, 20)
 ASKED = 10
 DRAWS = 5
 NEWCOMERS: dict[str, Make] = {
-    CONTRAST: named("two-tower"),
+    CONTRAST: TWINS[CONTRAST],
     "two-tower-text": named("two-tower-text"),
-    NO_CONTRAST: POINTWISE,
+    NO_CONTRAST: TWINS[NO_CONTRAST],
 } | {name: named(name) for name in ("sasrec", "ease-recency", "ials", "popularity", "minilm")}
 
 
@@ -48,7 +48,7 @@ def new_users(parts: Parts) -> dict[str, Any]:
     data = load_movielens()
     runs: dict[str, Runs] = {str(given): {} for given in GIVEN}
     for draw in range(DRAWS):
-        splits = {given: new_user_split(data, given, asked=ASKED, seed=draw) for given in GIVEN}
+        splits = {given: new_user_split(data, given, n_targets=ASKED, seed=draw) for given in GIVEN}
         enough = splits[max(GIVEN)].test.user
         split = quickly_validated(splits[max(GIVEN)])
         for name, make in NEWCOMERS.items():

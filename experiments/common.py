@@ -17,6 +17,7 @@ from recsys_cl.data import Interactions, Split, leave_last_n, load_movielens
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import Evaluation, bootstrap_interval, compare, evaluate, holm, pool
 from recsys_cl.recommenders import Recommender, create
+from recsys_cl.settings import described
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "book" / "results"
@@ -123,6 +124,18 @@ def slug(name: str) -> str:
 
 # the search of hyperparameters
 
+DRAWN_AS = {
+    "attack.epsilon": "epsilon",
+    "attack.weight": "attack_weight",
+    "auxiliary.id-dropout.share": "id_dropout",
+    "auxiliary.item-alignment.weight": "align",
+    "sampler.epsilon": "epsilon",
+    "sampler.hardness": "hardness",
+    "sampler.share": "hard_share",
+    "sampler.threshold": "threshold",
+}
+"""Settings whose name in optuna is another: it draws in the order of names, on which the trials depend."""
+
 Proposals = Generator[Settings, float, None]
 """Yields settings, is sent the value of each."""
 
@@ -142,10 +155,12 @@ def by_parzen(space: Space, default: Settings, trials: int) -> Proposals:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(n_startup_trials=min(8, trials // 2), multivariate=True, seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.enqueue_trial(default)
+    study.enqueue_trial({DRAWN_AS.get(name, name): value for name, value in default.items()})
     while True:
         trial = study.ask()
-        value = yield {name: trial.suggest_categorical(name, values) for name, values in space.items()}
+        value = yield {
+            name: trial.suggest_categorical(DRAWN_AS.get(name, name), values) for name, values in space.items()
+        }
         study.tell(trial, value)
 
 
@@ -286,11 +301,27 @@ def genre_flags(data: Interactions) -> np.ndarray:
     return np.array([[genre in own for genre in sorted(set().union(*genres))] for own in genres], dtype=np.float64)
 
 
+def settings_of(model: Recommender) -> Settings:
+    """Return all settings of a model by name, those of its components as in ``loss.negatives``."""
+    settings: Settings = {}
+    for name, value in described(model).items():
+        match value:
+            case {"name": component, **own}:
+                settings |= {name: component} | {f"{name}.{key}": one for key, one in own.items()}
+            case _:
+                settings[name] = value
+    return settings
+
+
 def with_settings(model: str, **settings: Any) -> str:
-    """Return a model in the notation of tables, ``NAME:FIELD=VALUE,...``, with these settings added or replaced."""
+    """Return a model in the notation of tables, ``NAME:FIELD=VALUE,...``, with these settings added or replaced.
+
+    With a component, the settings of the one that it replaces go.
+    """
     name, _, fields = model.partition(":")
     before = dict(field.split("=") for field in fields.split(",") if field)
-    return f"{name}:" + ",".join(f"{key}={value}" for key, value in {**before, **settings}.items())
+    kept = {key: value for key, value in before.items() if "." not in key or key.partition(".")[0] not in settings}
+    return f"{name}:" + ",".join(f"{key}={value}" for key, value in {**kept, **settings}.items())
 
 
 def named(model: str) -> Make:

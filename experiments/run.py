@@ -16,6 +16,7 @@ from pathlib import Path
 
 import ch03_language_models
 import ch03_memorisation
+import ch04_losses
 import ch05_two_towers
 import ch06_fine_tuning
 import ch07_sequences
@@ -34,6 +35,7 @@ from recsys_cl.book.results import write_result
 FILES = (
     ch03_language_models,
     ch03_memorisation,
+    ch04_losses,
     ch05_two_towers,
     ch06_fine_tuning,
     ch07_sequences,

@@ -1,4 +1,4 @@
-"""``python -m recsys_cl``: the command line, also for launchers such as ``torchrun -m recsys_cl``."""
+"""Entry point of ``python -m recsys_cl``: the command line, also for launchers such as ``torchrun -m recsys_cl``."""
 
 from recsys_cl.cli import main
 

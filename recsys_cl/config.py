@@ -1,4 +1,4 @@
-"""Run configs: a training run as a YAML file, checked key by key and saved with its result.
+"""Run configs: a training run as a YAML file, validated key by key and saved with its result.
 
 See: chapter 11.
 """
@@ -32,7 +32,7 @@ class DataConfig:
     Attributes:
         name: A named data set; ignored if ``interactions`` is given.
         path: Zip or folder with a copy of the named data set.
-        interactions: File of the reader's own events; a relative path starts at the working folder.
+        interactions: File of your own events; a relative path starts at the working folder.
         items: File with ``item_id`` and optionally ``title, text``.
         columns: Package column name to the name in the files.
         min_rating: Minimum rating of a positive.
@@ -54,12 +54,12 @@ class RunConfig:
 
     Attributes:
         model: Name of the model.
-        data: The data set.
+        data: The data set and its filters.
         split: Name of the split, which holds out validation and test events.
         n: Events held out per user by ``leave-last-n``.
         seed: Seed of the split and of the training.
         hyperparameters: Values of the model's fields that differ from their defaults.
-        training: Precision, gradient accumulation and checkpoints of the training.
+        training: Precision, gradient accumulation and checkpoints.
 
     See: chapter 11.
 
@@ -77,10 +77,10 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Check the content of a config file, hyperparameters included.
+        """Build a config from the content of a config file, and validate it, including the hyperparameters.
 
         Raises:
-            InputError: With the unknown key and the closest valid one, or the value and what is valid.
+            InputError: If a key or value is not valid; the message names it and what is valid.
         """
         if values.get("model") is None:
             raise InputError("the config names no model; write model: NAME, or give --model NAME")
@@ -100,11 +100,11 @@ class RunConfig:
         if isinstance(recommender, TrainedRecommender):
             recommender.execution = self.training
         elif self.training != Execution():
-            raise InputError(f"model {self.model!r} is fitted in one step; leave the training options out")
+            raise InputError(f"model {self.model!r} is fitted in one step; omit the training options")
         return recommender
 
     def write(self, file: Path) -> None:
-        """Write the config with every hyperparameter, so that a later change of a default does not change the run."""
+        """Write the config with every hyperparameter, so a later change of a default does not change the run."""
         recommender = self.recommender()
         assert is_dataclass(recommender)
         hyperparameters = {name: value for name, value in described(recommender).items() if name != "seed"}
@@ -123,7 +123,7 @@ class RunConfig:
 
 
 def create_seeded(model: str, seed: int, hyperparameters: Mapping[str, Any] | None = None) -> Recommender:
-    """Create an untrained recommender that takes its seed, if it has a field ``seed``, from the run.
+    """Create an untrained recommender; if it has a field ``seed``, the run sets it.
 
     Args:
         model: Name of the model; ``NAME:FIELD=VALUE,...`` sets hyperparameters.
@@ -131,7 +131,7 @@ def create_seeded(model: str, seed: int, hyperparameters: Mapping[str, Any] | No
         hyperparameters: Values of the model's fields that differ from their defaults.
 
     Raises:
-        InputError: If a name or value is not valid, or the hyperparameters hold a seed of their own.
+        InputError: If a name or value is not valid, or the hyperparameters contain a seed.
 
     >>> create_seeded("ials", seed=3).seed
     3
@@ -143,16 +143,16 @@ def create_seeded(model: str, seed: int, hyperparameters: Mapping[str, Any] | No
     plain = create(model)
     assert is_dataclass(plain)
     known = [one.name for one in fields(plain)]
-    given = [name.partition(".")[0] for name in hyperparameters]
-    _check_keys(given, [name for name in known if name != "seed"], f"hyperparameter of {model}")
+    names = [name.partition(".")[0] for name in hyperparameters]
+    _check_keys(names, [name for name in known if name != "seed"], f"hyperparameter of {model}")
     return create(model, **hyperparameters, **({"seed": seed} if "seed" in known else {}))
 
 
 def read_config(file: str | Path) -> dict[str, Any]:
-    """Read a config file, without checking its keys and values.
+    """Read a config file without validating its keys and values.
 
     Raises:
-        InputError: If there is no such file, or it is not YAML with keys.
+        InputError: If the file does not exist, or is not a YAML mapping.
     """
     file = Path(file)
     if not file.is_file():
@@ -167,7 +167,7 @@ def read_config(file: str | Path) -> dict[str, Any]:
 
 
 def overridden(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace some values of a config: nested ones one by one, but the source of the data as a whole.
+    """Replace some values of a config: nested values one by one, but the source of the data as a whole.
 
     >>> overridden({"model": "sasrec", "data": {"interactions": "a.csv", "min_events": 3}}, {"data": {"name": "ml-1m"}})
     {'model': 'sasrec', 'data': {'min_events': 3, 'name': 'ml-1m'}}
@@ -193,36 +193,36 @@ class _UniqueKeys(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for place, key in enumerate(keys):
             if key in keys[:place]:
-                raise yaml.YAMLError(f"line {node.value[place][0].start_mark.line + 1}: {key!r} occurs a second time")
+                raise yaml.YAMLError(f"line {node.value[place][0].start_mark.line + 1}: {key!r} occurs twice")
         return super().construct_mapping(node, deep)
 
 
-def _checked(kind: Any, values: object, where: str) -> Any:
-    """Build a dataclass from a mapping whose values have the types of its fields."""
+def _checked(expected: Any, values: object, where: str) -> Any:
+    """Build a dataclass from a mapping, checking its values against the types of the fields."""
     if not isinstance(values, Mapping):
         raise InputError(f"{where or 'the config'} is {values!r}; write its keys and their values below it")
-    hints = get_type_hints(kind)
+    hints = get_type_hints(expected)
     _check_keys(values, hints, f"key of {where}" if where else "key of a config")
     inside = f"{where}." if where else ""
-    return kind(**{name: _value(hints[name], value, inside + name) for name, value in values.items()})
+    return expected(**{name: _value(hints[name], value, inside + name) for name, value in values.items()})
 
 
-def _value(kind: Any, value: Any, name: str) -> Any:
-    """Convert a value to the given type, or raise an error that says what is valid."""
-    if is_dataclass(kind):
-        return _checked(kind, {} if value is None else value, name)
-    if NoneType in get_args(kind):
-        return None if value is None else _value(get_args(kind)[0], value, name)
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise InputError(f"{name}: {value!r} is unknown; valid names are {', '.join(get_args(kind))}")
+def _value(expected: Any, value: Any, name: str) -> Any:
+    """Convert a value to the expected type, or raise an error that says what is valid."""
+    if is_dataclass(expected):
+        return _checked(expected, {} if value is None else value, name)
+    if NoneType in get_args(expected):
+        return None if value is None else _value(get_args(expected)[0], value, name)
+    if get_origin(expected) is Literal:
+        if value not in get_args(expected):
+            raise InputError(f"{name}: {value!r} is unknown; valid names are {', '.join(get_args(expected))}")
         return value
-    if get_origin(kind) is Mapping:
+    if get_origin(expected) is Mapping:
         return _value_of_mapping(value, name)
-    value = _number(value) if kind in (int, float) else value
-    valid = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+    value = _number(value) if expected in (int, float) else value
+    valid = isinstance(value, (int, float) if expected is float else expected) and not isinstance(value, bool)
     if not valid:
-        wanted = {int: "a whole number", float: "a number", str: "a name"}[kind]
+        wanted = {int: "a whole number", float: "a number", str: "a name"}[expected]
         raise InputError(f"{name}: {value!r} is not valid; give {wanted}")
     return value
 

@@ -1,12 +1,12 @@
-"""Errors that a reader can act on: each message names the value, the valid ones and the next step."""
+"""Exceptions with actionable messages: each names the bad value, the valid values and the next step."""
 
 
 class RecsysError(Exception):
-    """Base of every error that the package raises on purpose; the command line prints it as one line."""
+    """Base class of the package's own errors; the command line prints them as one line."""
 
 
 class InputError(RecsysError, ValueError):
-    """A file, column, name or option given by the caller cannot be used as it is."""
+    """A file, column, name or option given by the caller is not valid."""
 
 
 class AssetError(RecsysError, OSError):
@@ -14,4 +14,4 @@ class AssetError(RecsysError, OSError):
 
 
 class TrainingError(RecsysError, ArithmeticError):
-    """A training run went where no further step makes sense."""
+    """A training run cannot continue, for example because the loss is not finite."""

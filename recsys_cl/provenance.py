@@ -1,4 +1,4 @@
-"""Where a result comes from: command, versions, hardware, commit."""
+"""Provenance of results: versions, hardware, commit and date."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scipy"
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, hardware, commit and date, to be stored beside every result."""
+    """Versions, hardware, commit and date, to be stored with every result."""
     cuda = torch.cuda.is_available()
     return {
         "versions": {"recsys_cl": __version__, "python": platform.python_version(), **_versions()},
@@ -31,11 +31,11 @@ def provenance() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that the package is imported from, with ``+`` after it if files were changed."""
+    """Commit of the checkout that the package is imported from, followed by ``+`` if files have changed."""
     folder = Path(__file__).parent
     try:
-        ask = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -20,10 +20,11 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Name to value, with errors that name the closest and all valid names.
+    """Mapping from names to values; the error for an unknown name lists the closest and all valid names.
 
     Args:
-        what: What the values are, in the singular: ``"model"``.
+        what: Singular noun for the values, used in messages: ``"model"``.
+        made: The class of what the values make, which a component given as an object must have; ``None`` for any.
 
     >>> colours = Registry("colour")
     >>> colours.add("red", "#f00")
@@ -34,10 +35,10 @@ class Registry(Mapping[str, T], Generic[T]):
     """
 
     optional: ClassVar[bool] = False
-    """Whether ``"none"`` names no value."""
+    """Whether ``"none"`` is a valid name that stands for no value."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, what: str, *, made: type | None = None) -> None:
+        self.what, self.made = what, made
         self._values: dict[str, T] = {}
 
     @overload
@@ -60,7 +61,15 @@ class Registry(Mapping[str, T], Generic[T]):
         return value
 
     def adapt(self, value: Any) -> Any:
-        """What a value stands for that was given as an object and not by name: itself."""
+        """What a value stands for that was given as an object and not by name: itself.
+
+        Raises:
+            InputError: If it is an object of another kind.
+        """
+        if self.made is not None and not isinstance(value, self.made):
+            raise InputError(
+                f"{value!r} is no {self.what}; give a name, or an object of the class {self.made.__name__}"
+            )
         return value
 
     def name_of(self, value: object) -> str:
@@ -110,7 +119,8 @@ def unknown(what: str, name: object, valid: Iterable[str]) -> str:
     names = list(valid)
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f", did you mean {close[0]!r}?" if close else ""
-    return f"unknown {what} {name!r}{hint} (valid names are {', '.join(names)})"
+    valid = f"valid names are {', '.join(names)}" if names else "there are none"
+    return f"unknown {what} {name!r}{hint} ({valid})"
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """Settings: hyperparameters with their ranges, and components (a loss, a sampler) with settings of their own.
 
-A class with settings is a dataclass. A number says its range, a component its registry, in the annotation (a
-component is annotated as ``Any``, since it may be given as a name)::
+A class with settings is a dataclass. The annotation of a number states its range, that of a component its registry
+(a component is annotated as ``Any``, because it may be given by name)::
 
     @dataclass
     class TwoTower(TrainedRecommender):
@@ -9,14 +9,14 @@ component is annotated as ``Any``, since it may be given as a name)::
         loss: Annotated[Any, LOSSES] = "info-nce"
 
 A component can be given as an object, as a name, or as ``{"name": ..., setting: value}``; on the command line and in
-configs its settings follow after a dot: ``two-tower:loss=triplet,loss.margin=0.3``.
+configs its settings follow a dot: ``two-tower:loss=triplet,loss.margin=0.3``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from recsys_cl.errors import InputError
@@ -25,57 +25,80 @@ from recsys_cl.registry import Registry, unknown
 
 @dataclass(frozen=True)
 class Range:
-    """Valid values of a number, both ends included; without one, a number must be at least 0.
+    """Inclusive range of a number; a number without a range must be at least 0.
 
     Attributes:
         low: Minimum.
-        high: Maximum, ``None`` for no bound.
+        high: Maximum; ``None`` for no upper bound.
     """
 
     low: float = 0
     high: float | None = None
 
     def check(self, name: str, value: float) -> None:
-        """Demand a value within the range.
+        """Check that a value is within the range.
 
         Raises:
-            InputError: If it is outside.
+            InputError: If it is not.
         """
         if value < self.low or (self.high is not None and value > self.high):
-            bound = "" if self.high is None else f", at most {self.high:g}"
-            raise InputError(f"{name}={value!r} is out of range; give {self.low:g} or more{bound}")
+            valid = f"{self.low:g} or more" if self.high is None else f"{self.low:g} to {self.high:g}"
+            raise InputError(f"{name}={value!r} is out of range; give {valid}")
+
+
+@dataclass(frozen=True)
+class Names:
+    """Valid values of a string: the names in a registry.
+
+    Attributes:
+        registry: Registry with the valid names.
+    """
+
+    registry: Registry[Any]
+
+    def check(self, value: object) -> None:
+        """Check that a value is a name in the registry.
+
+        Raises:
+            InputError: If it is not.
+        """
+        self.registry[str(value)]
 
 
 class Parts(Registry[Any]):
-    """A registry whose values are factories of components that a field holds a list of, joined by ``+`` in text."""
+    """A registry for fields that hold a list of components, written with ``+`` between their names."""
 
 
 def check_settings(instance: Any) -> None:
-    """Check every field of a dataclass by its annotation, and replace descriptions of components by the components.
+    """Validate every field of a dataclass by its annotation, and build components from their descriptions.
 
     Raises:
-        InputError: Naming the field, its value and what is valid.
+        InputError: If a value is not valid; the message names the field, its value and what is valid.
     """
     hints = get_type_hints(type(instance), include_extras=True)
     for field in fields(instance):
-        kind, metadata = _unpacked(hints[field.name])
+        annotation, metadata = _unpacked(hints[field.name])
         value = getattr(instance, field.name)
         registry = next((one for one in metadata if isinstance(one, Registry)), None)
         if registry is not None:
+            if value is None and field.default is not None and not registry.optional:
+                raise InputError(f"{field.name}=None is not valid; give a name")
             object.__setattr__(instance, field.name, component(registry, value))
             continue
-        _check_value(field.name, value, kind, next((one for one in metadata if isinstance(one, Range)), Range()))
+        for names in (one for one in metadata if isinstance(one, Names)):
+            names.check(value)
+        _check_value(field.name, value, annotation, next((one for one in metadata if isinstance(one, Range)), Range()))
 
 
 def component(registry: Registry[Any], value: Any) -> Any:
-    """The component that a name, a name with settings, or an object stands for; a list of them for :class:`Parts`.
+    """Build a component from a name, a name with settings, or an object; for :class:`Parts`, a tuple of components.
 
     Raises:
         InputError: If the name or a setting is unknown or not valid.
     """
     if isinstance(registry, Parts):
         listed = [part for part in value.split("+") if part] if isinstance(value, str) else value
-        return tuple(_one(registry, part) for part in ([listed] if isinstance(listed, Mapping) else listed))
+        return tuple(_one(registry, part) for part in (listed if isinstance(listed, list | tuple) else [listed]))
     return _one(registry, value)
 
 
@@ -87,19 +110,34 @@ def _one(registry: Registry[Any], value: Any) -> Any:
     if not isinstance(value, Mapping):
         return registry.adapt(value)
     settings = dict(value)
-    name = settings.pop("name", None)
-    factory = registry[name]
-    try:
-        return factory(**settings)
-    except TypeError as error:
-        raise InputError(f"{registry.what} {name!r}: {error}") from error
+    if "name" not in settings:
+        raise InputError(f"{settings} does not say which {registry.what} it is for; give 'name' as well")
+    name = settings.pop("name")
+    factory = registry[str(name)]
+    check_names(f"setting of {registry.what} {name!r}:", factory, settings)
+    return factory(**settings)
+
+
+def check_names(what: str, factory: Any, given: Iterable[str]) -> None:
+    """Check that a dataclass, or a ``partial`` of one, has fields of these names.
+
+    Raises:
+        InputError: If it lacks a field; the message gives the name, the closest one and all valid ones.
+    """
+    settings_class = getattr(factory, "func", factory)
+    if not is_dataclass(settings_class):
+        return
+    valid = [field.name for field in fields(settings_class)]
+    for name in given:
+        if name not in valid:
+            raise InputError(unknown(what, name, valid) if valid else f"{what} it has none; leave {name} out")
 
 
 def described(instance: Any) -> dict[str, Any]:
-    """The settings of a dataclass as plain data, components as ``{"name": ..., setting: value}``.
+    """Settings of a dataclass as plain data, with components as ``{"name": ..., setting: value}``.
 
     Raises:
-        InputError: If a component has no registered name, by which it could be made again.
+        InputError: If a component has no registered name, so it could not be rebuilt.
     """
     hints = get_type_hints(type(instance), include_extras=True)
     plain: dict[str, Any] = {}
@@ -114,7 +152,7 @@ def described(instance: Any) -> dict[str, Any]:
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with dots in their names, gathered below what they belong to.
+    """Group settings with dotted names under the component that they belong to.
 
     >>> nested({"loss": "triplet", "loss.margin": 0.3, "dim": 32})
     {'loss': {'name': 'triplet', 'margin': 0.3}, 'dim': 32}
@@ -122,14 +160,14 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     {'auxiliary': [{'name': 'views', 'weight': 0.2}, {'name': 'alignment'}]}
 
     Raises:
-        InputError: If a dotted name belongs to nothing that is given.
+        InputError: If a dotted name belongs to a component that is not given.
     """
     plain = {name: value for name, value in settings.items() if "." not in name}
     for name, value in settings.items():
         if "." not in name:
             continue
         owner, *path = name.split(".")
-        if owner not in plain:
+        if plain.get(owner) is None:
             raise InputError(f"{name}={value!r} belongs to {owner!r}, which is not given; write {owner}=NAME as well")
         plain[owner] = _placed(plain[owner], path, value, name)
     return plain
@@ -144,7 +182,7 @@ def _placed(owner: Any, path: Sequence[str], value: Any, whole: str) -> Any:
         parts[names.index(path[0])][path[1]] = value
         return parts
     if not isinstance(owner, str | Mapping) or len(path) != 1:
-        raise InputError(f"{whole}={value!r} has nowhere to go; write NAME.SETTING=VALUE")
+        raise InputError(f"{whole}={value!r} does not name a setting of a component; write NAME.SETTING=VALUE")
     return {**({"name": owner} if isinstance(owner, str) else owner), path[0]: value}
 
 
@@ -153,19 +191,23 @@ def _listed(owner: Any) -> list[Any]:
 
 
 def _unpacked(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A type, and what an ``Annotated`` says beside it."""
+    """Split an annotation into its type and its ``Annotated`` metadata."""
     return (get_args(hint)[0], hint.__metadata__) if get_origin(hint) is Annotated else (hint, ())
 
 
-def _check_value(name: str, value: object, kind: object, bounds: Range) -> None:
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise InputError(f"{name}={value!r} is unknown; valid names are {', '.join(map(str, get_args(kind)))}")
-    elif kind in (bool, str):
-        if not isinstance(value, kind):
-            raise InputError(f"{name}={value!r} is not valid; give {'true or false' if kind is bool else 'a name'}")
-    elif kind in (int, float):
+def _check_value(name: str, value: object, annotation: object, bounds: Range) -> None:
+    if get_origin(annotation) is Literal:
+        if value not in get_args(annotation):
+            raise InputError(
+                f"{name}={value!r} is unknown; valid names are {', '.join(map(str, get_args(annotation)))}"
+            )
+    elif annotation in (bool, str):
+        if not isinstance(value, annotation):
+            raise InputError(
+                f"{name}={value!r} is not valid; give {'true or false' if annotation is bool else 'a name'}"
+            )
+    elif annotation in (int, float):
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (whole or (kind is float and isinstance(value, float) and math.isfinite(value))):
-            raise InputError(f"{name}={value!r} is not valid; give a {'whole ' if kind is int else ''}number")
+        if not (whole or (annotation is float and isinstance(value, float) and math.isfinite(value))):
+            raise InputError(f"{name}={value!r} is not valid; give a {'whole ' if annotation is int else ''}number")
         bounds.check(name, value)  # type: ignore[arg-type]

@@ -109,7 +109,8 @@ def test_names_chapters_and_tables_on_a_page(mini_book: Path, build: Callable[..
         (mini_book / page).write_text((mini_book / page).read_text().replace("01-one", "02-one"))
     (mini_book / "status.md").write_text(
         "# Data\n\n{class}`recsys_cl.data.Sequences` as packages export it, {data}`~recsys_cl.data.PAD`.\n\n"
-        "```{eval-rst}\n.. api-table:: recsys_cl.data.sequences\n\n.. automodule:: recsys_cl.data.sequences\n```\n"
+        "```{eval-rst}\n.. api-table:: recsys_cl.data.sequences\n\n.. automodule:: recsys_cl.data.sequences\n\n"
+        ".. automodule:: recsys_cl.errors\n```\n"
     )
     built = build(mini_book)
     assert built.returncode == 0, built.stderr[-2000:]
@@ -121,5 +122,6 @@ def test_names_chapters_and_tables_on_a_page(mini_book: Path, build: Callable[..
     assert "Bases: object" not in text
     assert '<span class="sig-line"><em class="sig-param">' in page
     assert "<dl>\n<dd>" not in page
-    assert text.count("Item number that marks an empty place in a padded history.") == 2  # in the table, at the name
+    sentence = "Padding: the item number of an empty position in a padded history."
+    assert text.count(sentence) == 2  # in the table, at the name
     assert inspect.getdoc(recsys_cl.data.sequences.Sequences.from_lists).splitlines()[0] in text

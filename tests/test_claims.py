@@ -237,7 +237,7 @@ def test_verdicts_are_told_by_word_and_mark(small: Path) -> None:
         ("supported", "true enough", "line 2, entry 'wins': unknown verdict 'true enough'; it is one of supported"),
         ("result: run", "result: ran", "line 2, entry 'wins', evidence on line 9: no stored run 'ran'"),
         ("tests: [tests]", "tests: [pairs]", "evidence on line 9: no tests at .*no 'pairs' among tests, draws"),
-        ("pair: [a, b]", "pair: [a, c]", "of 'a' and 'c' one has to be the reference of b"),
+        ("pair: [a, b]", "pair: [a, c]", "one of 'a' and 'c' must be the reference of b"),
         ("tests: [tests], ", "", "evidence on line 9: evidence has a result and one of tests, test, draws"),
         ("  topic: training\n", "", "line 2, entry 'wins': missing topic"),
         ("  topic: training\n", "  topic: training\n  topics: x\n", "line 2, entry 'wins': unknown topics"),
@@ -255,7 +255,7 @@ def test_bad_entries_are_named_with_their_line(small: Path, old: str, new: str, 
 
 def test_draws_that_do_not_match_are_refused(small: Path) -> None:
     write_run(small, {"draws": {"a": [1, 2, 3], "b": [1, 2]}})
-    with pytest.raises(InputError, match="3 and 2 draws; it takes the same number"):
+    with pytest.raises(InputError, match="3 and 2 draws; give the same number"):
         read_effect({"result": "run", "draws": [["draws", "a"], ["draws", "b"]], "pair": ["a", "b"]}, small)
 
 

@@ -151,9 +151,9 @@ def test_percentiles_are_in_order_and_only_the_chat_model_takes_long() -> None:
 def test_untrained_newcomers_are_found_again() -> None:
     result = RUNS["claims-new-users"]
     data = load_movielens()
-    longest = new_user_split(data, 20, asked=result["protocol"]["asked"], seed=0)
+    longest = new_user_split(data, 20, n_targets=result["protocol"]["asked"], seed=0)
     for given in ("1", "20"):
-        test = new_user_split(data, int(given), asked=result["protocol"]["asked"], seed=0).test
+        test = new_user_split(data, int(given), n_targets=result["protocol"]["asked"], seed=0).test
         queries = test[np.isin(test.user, longest.test.user)]
         assert len(queries) == result["protocol"]["new users"][0]
         for model in ("popularity", "ease-recency"):

@@ -125,7 +125,7 @@ class TestReading:
             ("model: sasrec\ntraining: {precision: half}", ["training.precision", "'half'", "bfloat16"]),
             ("model: sasrec\nhyperparameters: {dim: wide}", ["dim='wide'", "number"]),
             ("model: ease\ntraining: {accumulate: 2}", ["'ease'", "one step", "training options"]),
-            ("model: sasrec\nmodel: ease", ["line 2", "'model' occurs a second time"]),
+            ("model: sasrec\nmodel: ease", ["line 2", "'model' occurs twice"]),
             ("model: [sasrec", ["not YAML", "line"]),
             ("- model", ["no keys", "model: NAME"]),
             ("", ["no keys", "model: NAME"]),

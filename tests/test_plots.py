@@ -1,5 +1,6 @@
 """One style for all figures, which colour-blind readers and readers of print in grey can use."""
 
+import ast
 from itertools import combinations
 from pathlib import Path
 
@@ -48,8 +49,10 @@ def test_chapter_draws_in_the_style_of_the_book(path: Path) -> None:
     (at, setup) = next((number, source) for number, source in enumerate(code) if "use_book_style()" in source)
     assert not any("plt.show()" in source for source in code[:at])
     others = [number for number, source in enumerate(code) if "rcParams" in source]
-    assert not others, f"{path.name}: code cells {others} set their own style; say it in recsys_cl/book/plots.py"
-    assert "from recsys_cl.book.results import use_book_style" in setup
+    assert not others, f"{path.name}: code cells {others} set their own style; say it in recsys_cl/book/results.py"
+    imports = (node for node in ast.walk(ast.parse(setup)) if isinstance(node, ast.ImportFrom))
+    names = {alias.name for node in imports if node.module == "recsys_cl.book.results" for alias in node.names}
+    assert "use_book_style" in names
 
 
 def test_style_is_in_force() -> None:

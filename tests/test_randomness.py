@@ -1,14 +1,21 @@
 """Counter hashes are functions of their counters, uniform, and unrelated between neighbours."""
 
+import ast
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from recsys_cl.randomness import counter_hash, counter_uniform
+import recsys_cl
+from recsys_cl.data import RowRandom
+from recsys_cl.randomness import PURPOSES, counter_hash, counter_uniform, purpose_number
 
 check = settings(deadline=None, max_examples=60, derandomize=True)
+PACKAGE = Path(recsys_cl.__file__).parent
 COUNTERS = st.lists(st.integers(-(2**31), 2**31), min_size=1, max_size=4)
 
 
@@ -85,3 +92,53 @@ def test_the_global_generator_is_left_alone():
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     counter_uniform(1, np.arange(10))
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+DRAWING = {"counter_hash", "counter_uniform", "by_row", "by_event", "below", "_drawn"}
+
+
+def drawn_purposes() -> list[str]:
+    """The purpose of every call in the package that draws, one entry a call."""
+    names = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in DRAWING:
+                names += [argument.value for argument in node.args if is_string(argument)]
+    return names
+
+
+def is_string(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def test_no_two_purposes_share_a_number_except_those_of_masked_language_models():
+    language = {"masked-token": 0, "token-fate": 1, "token-replacement": 2}
+    assert language.items() <= PURPOSES.items()
+    others = [number for name, number in PURPOSES.items() if name not in language]
+    assert len(set(others)) == len(others)
+
+
+def test_every_purpose_of_the_package_is_in_the_table_or_serves_one_call():
+    used = Counter(drawn_purposes())
+    assert used.keys() >= PURPOSES.keys()
+    assert [name for name, count in used.items() if count > 1 and name not in PURPOSES] == []
+
+
+@pytest.mark.parametrize("name", PURPOSES)
+def test_a_name_of_the_table_draws_like_its_number(name):
+    places = np.arange(50)
+    np.testing.assert_array_equal(counter_uniform(7, name, places), counter_uniform(7, PURPOSES[name], places))
+
+
+def test_a_name_outside_the_table_is_the_same_number_in_every_process():
+    assert purpose_number("window-offset") == 96
+    assert purpose_number("my-own-purpose") == 14_542_201_434_892_320_832
+    assert purpose_number("my-own-purposes") != purpose_number("my-own-purpose") > max(PURPOSES.values())
+    assert counter_uniform(0, "my-own-purpose", 1) == 0.8943897066077681
+
+
+def test_numbers_of_rows_and_events_take_a_name():
+    chance = RowRandom(3, 2, np.array([7, 8]))
+    np.testing.assert_array_equal(chance.by_row("view"), counter_uniform(3, 70, 2, chance.example))
+    drawn = chance.by_event("masked-event", np.array([2, 1]))
+    np.testing.assert_array_equal(drawn, counter_uniform(3, 64, 2, np.array([7, 7, 8]), np.array([0, 1, 0])))

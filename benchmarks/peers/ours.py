@@ -1,41 +1,35 @@
-"""Our models as contenders, at their defaults: ``fit`` as anybody calls it, heard out after every epoch."""
+"""Our models as contenders, at their defaults: the referee monitors the training after each epoch."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import splits
 from exchange import Enough, Histories, Referee, arguments
-from torch import nn
 
 from recsys_cl.data import Split
-from recsys_cl.recommenders import MODELS, TrainedRecommender, create
+from recsys_cl.recommenders import MODELS, Sequential, TrainedRecommender, create
+from recsys_cl.training.windows import Windows
 
 ENDLESS = 10_000  # epochs, and patience: the referee ends the training
 
 
-def heard(recommender: TrainedRecommender, referee: Referee) -> TrainedRecommender:
-    """The recommender, whose training reports to the referee where it would validate."""
-    train = recommender._train
+def monitor(recommender: TrainedRecommender, split: Split, referee: Referee) -> Callable[[], dict[str, float]]:
+    """What reports an epoch to the referee."""
+    predictions = int((split.train.lengths - 1).clip(min=0).sum())  # an epoch predicts each event with a past
+    sequences = predictions
+    if isinstance(recommender, Sequential):
+        sequences = len(Windows(split.train, length=recommender.length))
 
-    def reporting(
-        split: Split, network: nn.Module, examples: Any, validate: Callable[[], dict[str, float]], **options: Any
-    ) -> None:
-        predictions = int((split.train.lengths - 1).clip(min=0).sum())  # an epoch predicts each event with a past
+    def scores(_: Histories) -> np.ndarray:
+        recommender.network.eval()
+        return recommender.score(split.validation.history).numpy()
 
-        def scores(_: Histories) -> np.ndarray:
-            network.eval()
-            return recommender.score(split.validation.history).numpy()
+    def report() -> dict[str, float]:
+        referee.count(sequences, predictions)
+        referee.epoch(scores)
+        return {"ndcg@10": 0.0}  # the referee judges
 
-        def report() -> dict[str, float]:
-            referee.count(len(examples), predictions)
-            referee.epoch(scores)
-            return {"ndcg@10": 0.0}  # the referee judges
-
-        train(split, network, examples, report, **options)
-
-    recommender._train = reporting  # type: ignore[method-assign]
-    return recommender
+    return report
 
 
 def main() -> None:
@@ -47,9 +41,10 @@ def main() -> None:
     split = splits.world(options.users) if options.users else splits.real()
     recommender = create(options.model, seed=options.seed, epochs=ENDLESS, patience=ENDLESS)
     assert isinstance(recommender, TrainedRecommender)
+    recommender.monitor = monitor(recommender, split, referee)
     referee.start()
     try:
-        heard(recommender, referee).fit(split)
+        recommender.fit(split)
     except Enough:
         return
 

@@ -1,4 +1,4 @@
-"""Asset store: named data sets and models, fetched from two sources in turn and verified by SHA-256.
+"""Asset store: named data sets and models, downloaded from one of two sources and verified by SHA-256.
 
 ``RECSYS_CL_CACHE`` moves the cache; ``RECSYS_CL_OFFLINE=1`` forbids the network.
 

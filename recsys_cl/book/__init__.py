@@ -1,1 +1,3 @@
-"""Code of the book: figures, tables of stored results, the claims ledger, toy experiments."""
+"""Book code: figures, tables of stored results, the claims ledger, grounding and toy experiments."""
+
+__all__: list[str] = []

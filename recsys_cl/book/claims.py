@@ -1,4 +1,4 @@
-"""Claims ledger: what the sources claim, what stored runs measured, and the verdict that follows by one rule."""
+"""Claims ledger: claims of the sources, effects measured in stored runs, and verdicts derived by one rule."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from recsys_cl.errors import InputError
 
 @dataclass(frozen=True)
 class Effect:
-    """What one piece of evidence measured.
+    """Measured effect of one piece of evidence.
 
     Attributes:
-        text: In words, with its interval.
-        low: Lower end of the interval, counted from where the claim begins to hold.
-        high: Upper end.
-        p_value: As stored, corrected there; 0 where none is.
+        text: The effect in words, with its interval.
+        low: Lower end of the interval, relative to the limit above which the claim holds.
+        high: Upper end of the interval, relative to the same limit.
+        p_value: Stored p-value, already corrected for multiple tests; 0 if there is no test.
     """
 
     text: str
@@ -35,14 +35,14 @@ class Effect:
 
     @property
     def side(self) -> str:
-        """On which side the whole interval lies: ``claimed``, ``other``, or ``neither``; that also if p ≥ .05."""
+        """Side on which the whole interval lies: ``claimed`` or ``other``; ``neither`` if it has 0 or p ≥ .05."""
         if self.p_value >= 0.05:
             return "neither"
         return "claimed" if self.low > 0 else "other" if self.high < 0 else "neither"
 
 
 def verdict_from(effects: Iterable[Effect]) -> str:
-    """One rule for all claims: every effect on the claimed side, on the other, on neither, or a mixture.
+    """Verdict by one rule for all claims: all effects on the claimed side, on the other, on neither, or a mixture.
 
     >>> verdict_from([Effect("on one split", 0.01, 0.03), Effect("on another", -0.01, 0.03)])
     'depends'
@@ -53,19 +53,19 @@ def verdict_from(effects: Iterable[Effect]) -> str:
 
 
 def read_effect(evidence: Mapping[str, Any], folder: str | Path = "results") -> Effect:
-    """What one piece of evidence finds in its stored run, ``result``.
+    """Read the effect of one piece of evidence from its stored run, ``result``.
 
-    One further key says of which kind it is; its value is a path into the result, in which a string leads into a
-    mapping, takes a column of a list of rows or, as ``key=value``, chooses rows of it.
+    One further key gives the kind of evidence. Its value is a path into the result: each string is a key of a mapping,
+    a column of a list of rows or, as ``key=value``, a selection of rows.
 
-    * ``tests``: stored tests, each reference minus the model whose name it bears; ``pair`` names the two.
+    * ``tests``: stored tests, each the reference minus the model under whose name it is stored; ``pair`` names the two.
     * ``test``: one stored test, the first of ``pair`` minus the second.
-    * ``draws``: paths of two lists, a value per draw; their mean difference with a t interval.
-    * ``ratio``: the same of their quotients, claimed to be above 1.
+    * ``draws``: paths of two lists with a value per draw; the effect is their mean difference with a t interval.
+    * ``ratio``: like ``draws``, with quotients instead of differences, claimed to be above 1.
     * ``value``: a number, or a mean with its interval, claimed to be ``at least`` or ``at most`` a limit.
 
-    Of a ``pair`` the claim has the first ahead. ``names`` is how the two are shown, ``of`` what they are compared
-    on, ``metric`` by which measure.
+    The claim is that the first of a ``pair`` is better. ``names`` are the displayed names of the two, ``of`` is what
+    they are compared on, and ``metric`` is the measure.
 
     Raises:
         InputError: If the run, a key or a row is missing.
@@ -119,7 +119,7 @@ def _stored_test(result: Any, evidence: Mapping[str, Any]) -> Effect:
 def _stored_tests(result: Any, evidence: Mapping[str, Any]) -> Effect:
     tests, (first, second) = _at(result, evidence["tests"]), evidence["pair"]
     if (first in tests) == (second in tests):
-        raise KeyError(f"of {first!r} and {second!r} one has to be the reference of {', '.join(tests)}")
+        raise KeyError(f"one of {first!r} and {second!r} must be the reference of {', '.join(tests)}")
     sign, test = (1, tests[second]) if second in tests else (-1, tests[first])
     low, high = sorted(sign * test[end] for end in ("low", "high"))
     return _tested(evidence, sign * test["difference"], low, high, test["p_value"])
@@ -128,7 +128,7 @@ def _stored_tests(result: Any, evidence: Mapping[str, Any]) -> Effect:
 def _two_lists(result: Any, paths: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
     first, second = (np.array(_at(result, path), dtype=float) for path in paths)
     if first.shape != second.shape or first.size < 2:
-        raise ValueError(f"{first.size} and {second.size} draws; it takes the same number for both, at least 2")
+        raise ValueError(f"{first.size} and {second.size} draws; give the same number for both, at least 2")
     return first, second
 
 
@@ -170,7 +170,7 @@ VERDICTS = {
     "open": "?",
     "cannot be tested here": "–",
 }
-"""Every verdict with a mark: with its word it can be told without a colour."""
+"""Verdicts and their marks, which distinguish them without colour."""
 
 UNJUDGED = ("open", "cannot be tested here")
 
@@ -184,19 +184,19 @@ class Claim:
     """One entry of the ledger.
 
     Attributes:
-        id: Its name in the file.
+        id: Name of the claim in the file.
         claim: The source's words, translated.
-        sources: Articles and sections that make it.
-        topic: The part of the ledger that it belongs to.
-        chapters: Numbers of the chapters that treat it.
+        sources: Articles and sections that make the claim.
+        topic: Part of the ledger that the claim belongs to.
+        chapters: Numbers of the chapters that discuss the claim.
         verdict: One of :data:`VERDICTS`.
-        place: File, line and id, for errors.
-        evidence: What is read from stored runs, as :func:`recsys_cl.book.claims.read_effect` takes it.
-        command: The commands that made those runs.
-        argument: Chapter and section that judge it without a run.
-        needed: The experiment that is missing, of a claim without verdict.
-        where: Under which conditions the evidence was found.
-        remark: What the numbers mean.
+        place: File, line and id, for error messages.
+        evidence: References to stored runs, as :func:`recsys_cl.book.claims.read_effect` expects them.
+        command: Commands that made those runs.
+        argument: Chapter and section that judge the claim without a run.
+        needed: Missing experiment, for a claim without a verdict.
+        where: Conditions of the evidence.
+        remark: Interpretation of the numbers.
     """
 
     id: str
@@ -220,7 +220,7 @@ class Claim:
 
 
 class _Located(yaml.SafeLoader):
-    """YAML whose mappings know the line on which they begin."""
+    """YAML loader that adds the line on which a mapping begins to the mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The keys and values of a node, and its line."""
@@ -228,11 +228,11 @@ class _Located(yaml.SafeLoader):
 
 
 def read_claims(path: str | Path = "claims.yml") -> list[Claim]:
-    """The entries of a ledger, in its order.
+    """Read the entries of a ledger, in order.
 
     Raises:
-        InputError: If an entry lacks a key, has an unknown one or an unknown verdict, rests on nothing, or if an id
-            is double; the message names the entry and its line.
+        InputError: If an entry lacks a key, has an unknown key or verdict, has no evidence, or if an id is duplicated;
+            the message names the entry and its line.
     """
     claims: dict[str, Claim] = {}
     for entry in yaml.load(Path(path).read_text(encoding="utf-8"), _Located):
@@ -261,7 +261,7 @@ def _checked(entry: dict[str, Any], place: str) -> Claim:
 
 
 def effects_of(claim: Claim, folder: str | Path = "results") -> list[Effect]:
-    """What each piece of a claim's evidence measured.
+    """Measured effects of a claim's evidence.
 
     Raises:
         InputError: If a run, a key or a row is missing; the message names the entry and the line of the evidence.
@@ -283,10 +283,10 @@ def claims_table(
     path: str | Path = "claims.yml",
     folder: str | Path = "results",
 ) -> Styler:
-    """The ledger, or what of it concerns a chapter, a topic or some verdicts.
+    """Table of the ledger, optionally restricted to a chapter, a topic or some verdicts.
 
     Raises:
-        InputError: If nothing is left to show, or a verdict is not the one that follows from the stored runs.
+        InputError: If no claim matches, or a verdict does not follow from the stored runs.
     """
     chosen = [
         claim

@@ -1,21 +1,21 @@
-"""What training costs, counted from the formulas: parameters, and multiplications and additions of matrix products.
+"""Training cost from formulas: parameters and floating-point operations of matrix products.
 
-A product of an ``(a, b)`` and a ``(b, c)`` matrix takes :math:`abc` multiplications and as many additions,
-:math:`2abc` floating-point operations. Everything else (norms, activations, the optimiser) grows with one factor less
-and is left out.
+A product of an ``(a, b)`` and a ``(b, c)`` matrix takes :math:`abc` multiplications and as many additions:
+:math:`2abc` floating-point operations. All other operations (norms, activations, the optimiser) grow with one factor
+less and are omitted.
 """
 
 from __future__ import annotations
 
 
 def parameters(*, dim: int, blocks: int, n_items: int) -> int:
-    r"""Weights of a Transformer over item ids.
+    r"""Number of parameters of a Transformer over item ids.
 
     .. math:: P = N d + L\,(8 d^2 + 11 d) + 2 d + 1
 
-    Item vectors are read and predicted, and count once. A block has four projections of the attention
+    Input and output item vectors are shared and count once. A block has four attention projections
     (:math:`4 d^2 + 4 d`), a feed-forward network of twice the width (:math:`4 d^2 + 3 d`) and two norms (:math:`4 d`);
-    after the L blocks come a norm and the temperature.
+    a norm and the temperature follow the L blocks.
 
     Args:
         dim: Width d.
@@ -31,14 +31,14 @@ def parameters(*, dim: int, blocks: int, n_items: int) -> int:
 
 
 def block_flops(*, dim: int, span: int) -> int:
-    r"""Operations of one Transformer block on one event, forward.
+    r"""Forward operations of one Transformer block on one event.
 
     .. math:: F_\text{block} = \underbrace{8 d^2}_{Q, K, V, \text{out}} + \underbrace{4 S d}_{Q K^\top,\ A V}
         + \underbrace{8 d^2}_{\text{feed-forward}}
 
     Args:
         dim: Width d.
-        span: Events S that an event is compared with: the longest row of its batch, as rows are padded to it there.
+        span: Number of events S that an event attends to: the longest row of its batch, to which all rows are padded.
 
     See: chapter 11.
 
@@ -49,7 +49,7 @@ def block_flops(*, dim: int, span: int) -> int:
 
 
 def softmax_flops(*, dim: int, n_items: int) -> int:
-    r"""Operations of comparing one state with the catalogue, forward: :math:`F_\text{softmax} = 2 N d`.
+    r"""Forward operations of the scores of one state over the catalogue: :math:`F_\text{softmax} = 2 N d`.
 
     See: chapter 11.
 
@@ -60,18 +60,18 @@ def softmax_flops(*, dim: int, n_items: int) -> int:
 
 
 def training_flops(events: int, *, dim: int, blocks: int, span: int, n_items: int) -> int:
-    r"""Operations of training on events, each of which is asked for once.
+    r"""Training operations (forward and backward) with each event as a target once.
 
     .. math:: F = 3 E\,(L\, F_\text{block} + F_\text{softmax})
 
-    The factor is 3 because backward takes two products for each one of forward: :math:`Y = X W` needs
-    :math:`\partial X = \partial Y\, W^\top` and :math:`\partial W = X^\top \partial Y`, of the same size.
+    The factor is 3 because backward computes two products of the same size for each forward product: for
+    :math:`Y = X W`, :math:`\partial X = \partial Y\, W^\top` and :math:`\partial W = X^\top \partial Y`.
 
     Args:
         events: Number of events E.
         dim: Width d.
         blocks: Number of blocks L.
-        span: Longest row S of a batch.
+        span: Length S of the longest row of a batch, in events.
         n_items: Size of the catalogue N.
 
     References:

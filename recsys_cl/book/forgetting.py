@@ -1,7 +1,7 @@
-"""Catastrophic forgetting of a fine-tuned sentence encoder: what it still knows of everyday English.
+"""Catastrophic forgetting of a fine-tuned sentence encoder, measured on paraphrases of everyday English.
 
-It is asked about sixty everyday sentences, each said again in other words, and something else said in nearly the same
-words. Fine-tuning did not train on them.
+The probe has sixty everyday sentences, each with a paraphrase in other words and a distractor in nearly the same words.
+Fine-tuning did not train on them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recsys_cl.errors import InputError
 
 
 class Triple(NamedTuple):
-    """A sentence, one that means the same, and one that shares more words and means something else."""
+    """A sentence, a paraphrase, and a distractor that shares more words but means something else."""
 
     anchor: str
     paraphrase: str
@@ -273,22 +273,22 @@ TRIPLES = tuple(Triple(*lines.splitlines()) for lines in _SENTENCES.split("\n\n"
 fifteen reverse or negate it, which sentence encoders are known to overlook."""
 
 Encode = Callable[[list[str]], Tensor]
-"""Texts to one vector each, ``(len(texts), dim)``; ``LanguageEncoder.encode`` is one."""
+"""Encoder: maps texts to vectors ``(len(texts), dim)``, such as ``LanguageEncoder.encode``."""
 
 
 def paraphrase_accuracy(encode: Encode, triples: Sequence[Triple] = TRIPLES) -> float:
-    r"""Share of the sentences that are closer to their paraphrase than to a distractor of nearly the same words.
+    r"""Paraphrase accuracy: share of sentences that are closer to their paraphrase than to their distractor.
 
     .. math:: \frac{1}{n} \sum_{k=1}^{n} \mathbb{1}\left[\cos(f(a_k), f(p_k)) > \cos(f(a_k), f(d_k))\right]
 
-    A tie counts as wrong, so that an encoder that gives every sentence the same vector gets nothing.
+    A tie counts as wrong, so an encoder that maps every sentence to the same vector scores 0.
 
     Args:
-        encode: :math:`f`.
+        encode: The encoder, :math:`f`.
         triples: Anchors :math:`a`, paraphrases :math:`p` and distractors :math:`d`.
 
     Raises:
-        InputError: If there is not one finite vector per text.
+        InputError: If ``encode`` does not return one finite vector per text.
 
     References:
         Zhang, Baldridge and He (2019), https://arxiv.org/abs/1904.01130, on paraphrases against shared words.
@@ -306,18 +306,18 @@ def paraphrase_accuracy(encode: Encode, triples: Sequence[Triple] = TRIPLES) -> 
 
 
 def similarity_correlation(encode: Encode, original: Encode, triples: Sequence[Triple] = TRIPLES) -> float:
-    r"""How much of the order of similarities is left: 1 is all, 0 none.
+    r"""Similarity correlation: how well the original order of similarities is preserved, from 1 (fully) to 0.
 
     Spearman's rank correlation between :math:`\cos(f(s), f(t))` and :math:`\cos(f^0(s), f^0(t))` over all pairs of
-    distinct sentences :math:`s, t` of the triples. Scaling and rotation of the vectors do not count as forgetting.
+    distinct sentences :math:`s, t` of the triples. It is invariant to scaling and rotation of the vectors.
 
     Args:
-        encode: The fine-tuned :math:`f`.
-        original: The untouched :math:`f^0`.
-        triples: Where the sentences come from.
+        encode: The fine-tuned encoder, :math:`f`.
+        original: The original encoder, :math:`f^0`.
+        triples: Triples whose sentences are compared.
 
     Raises:
-        InputError: If there is not one finite vector per text.
+        InputError: If ``encode`` does not return one finite vector per text.
 
     See: chapter 6.
 
@@ -338,7 +338,7 @@ def _vectors(encode: Encode, texts: list[str]) -> Tensor:
     """Unit vectors in double precision, ``(len(texts), dim)``."""
     vectors = encode(texts).detach().cpu().double()  # (n, d)
     if vectors.ndim != 2 or len(vectors) != len(texts):
-        raise InputError(f"encode gave {tuple(vectors.shape)} for {len(texts)} texts; give one vector per text")
+        raise InputError(f"encode returned {tuple(vectors.shape)} for {len(texts)} texts; return one vector per text")
     if not vectors.isfinite().all():
-        raise InputError("encode gave a vector that is not finite; train with a lower learning rate")
+        raise InputError("encode returned a vector that is not finite; train with a lower learning rate")
     return F.normalize(vectors, dim=1)

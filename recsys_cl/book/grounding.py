@@ -1,4 +1,4 @@
-"""Does a text about a user keep to what is known? Titles and labels that it names, against those that it may.
+"""Grounding of generated texts: which titles and labels a text names, and whether they are among the allowed ones.
 
 See: chapter 3.
 """
@@ -19,11 +19,11 @@ SENTENCE_END = re.compile(r"[.!?:;\n][\"'”’)\s]*$")
 
 @dataclass(frozen=True)
 class Grounding:
-    """Titles that a text names, in the order of the text, each once.
+    """Titles that a text names, in the order of the text, without duplicates.
 
     Attributes:
-        known: Those that it may name.
-        foreign: Titles of the catalogue that it may not.
+        known: Named titles that are allowed.
+        foreign: Named titles of the catalogue that are not allowed.
     """
 
     known: tuple[str, ...]
@@ -31,17 +31,17 @@ class Grounding:
 
 
 def grounding(text: str, titles: Collection[str], catalogue: Collection[str]) -> Grounding:
-    """Sort the titles that a text names into those that stand in ``titles`` and those that do not.
+    """Split the titles that a text names into those in ``titles`` and others of the catalogue.
 
-    A title is named where its words stand one after the other, written as a title: a word that the title capitalises is
-    capitalised in the text. Accents and punctuation do not count, and what the title has in brackets may be missing.
-    The longest title wins ("Batman Forever" does not name "Batman"). One word may be no title at all: in small letters
-    or at the beginning of a sentence it counts only in quotation marks. A title outside the catalogue cannot be found.
+    A text names a title if it contains its words in sequence, with the title's capitals. Accents and punctuation are
+    ignored, and a part of the title in brackets may be missing. The longest title wins ("Batman Forever" does not name
+    "Batman"). A single word may be an ordinary word: in lower case or at the beginning of a sentence it counts only in
+    quotation marks. Titles outside the catalogue are not found.
 
     Args:
-        text: What a model wrote.
-        titles: What it may name: the history, and the item that it is about.
-        catalogue: All titles that it might name.
+        text: Generated text.
+        titles: Allowed titles: the history, and the item that the text is about.
+        catalogue: All titles that the text might name.
 
     See: chapter 3.
 
@@ -69,7 +69,7 @@ def grounding(text: str, titles: Collection[str], catalogue: Collection[str]) ->
 
 
 def labels_named(text: str, labels: Collection[str]) -> set[str]:
-    """Labels, such as genres, that a text names, in singular or plural, small or capital.
+    """Labels, such as genres, that a text names, in singular or plural, in any case.
 
     >>> sorted(labels_named("Loves comedies and sci-fi thrillers.", ["Comedy", "Sci-Fi", "Drama", "Thriller"]))
     ['Comedy', 'Sci-Fi', 'Thriller']
@@ -83,7 +83,7 @@ def labels_named(text: str, labels: Collection[str]) -> set[str]:
 
 
 def _spellings(title: str) -> set[tuple[str, ...]]:
-    """The title's words, with and without what stands in brackets."""
+    """The title's words, with and without the part in brackets."""
     forms = (title, re.sub(r"\([^)]*\)", " ", title))
     return {tuple(_key(word) for word in WORD.findall(form)) for form in forms} - {()}
 

@@ -1,4 +1,4 @@
-"""Stored runs as tables: what a chapter prints is read from the file that the run wrote."""
+"""Stored results: read and write runs, format them as tables, and the style of the book's figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recsys_cl.provenance import provenance
 
 
 def read_result(name: str, folder: str | Path = "results") -> dict[str, Any]:
-    """A stored run with its provenance.
+    """Read a stored run with its provenance.
 
     Raises:
         InputError: If there is no such run.
@@ -24,28 +24,28 @@ def read_result(name: str, folder: str | Path = "results") -> dict[str, Any]:
     if not file.is_file():
         there = ", ".join(sorted(path.stem for path in Path(folder).glob("*.json"))) or "none"
         raise InputError(
-            f"no stored run {name!r} in {str(folder)!r} (there are: {there}); make it with benchmarks/run.py"
+            f"no stored run {name!r} in {str(folder)!r} (there are: {there}); make it with experiments/run.py"
         )
     return json.loads(file.read_text())
 
 
 def write_result(name: str, result: dict[str, Any], *, command: str, seconds: float, folder: str | Path) -> None:
-    """Store what a run found, with its command, wall time and provenance, where :func:`read_result` finds it."""
+    """Store the result of a run with its command, wall time and provenance, for :func:`read_result`."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     stored = {"command": command, "seconds": seconds, **provenance(), "result": result}
     (Path(folder) / f"{name}.json").write_text(json.dumps(stored, indent=1) + "\n")
 
 
 def comparison_table(result: dict[str, Any], metrics: tuple[str, ...] = ("ndcg@10", "hr@10")) -> pd.DataFrame:
-    """A stored comparison, best model first.
+    """Table of a stored comparison, best model first.
 
     Args:
-        result: What ``read_result`` gave for a comparison.
-        metrics: Metrics to show, the first decides the order.
+        result: A comparison, as returned by ``read_result``.
+        metrics: Metrics to show; the first determines the order.
 
     Returns:
         One row per model with runs, mean and standard deviation over runs, 95 % interval over users, p-value
-        against the best model (Holm's correction), seconds per fit.
+        against the best model (Holm's correction), and seconds per fit.
     """
     table = result["result"]
     rows = []
@@ -64,14 +64,39 @@ def comparison_table(result: dict[str, Any], metrics: tuple[str, ...] = ("ndcg@1
     return pd.DataFrame(rows).set_index("model")
 
 
-def user_item_table(result: dict[str, Any]) -> pd.DataFrame:
-    """A stored run of contrast within and across users: how every setting ranks and predicts ratings.
+def losses_table(result: dict[str, Any]) -> pd.DataFrame:
+    """Table of a stored run in which every loss trains one model: best loss first.
 
     Returns:
-        One row per objective and alpha with mean and standard deviation over runs and 95 % interval over users, of
-        NDCG@10 and of RMSE, each with its p-value (Holm's correction): of NDCG@10 against the best setting, of the
-        squared error against ratings alone. The epoch was chosen by NDCG@10 on validation, for ratings alone by
-        RMSE; the last column has the lowest RMSE of any epoch on validation, for comparison.
+        One row per loss with the setting chosen on validation events, mean and standard deviation of NDCG@10 over
+        seeds, its 95 % interval over users, the difference from InfoNCE and its p-value (Holm's correction).
+    """
+    table, rows = result["result"], []
+    for row in sorted(table["rows"], key=lambda row: -row["metrics"]["ndcg@10"]["mean"]):
+        loss, value = row["model"], row["metrics"]["ndcg@10"]
+        chosen = max(table["trials"][loss], key=lambda trial: trial["validation"])["settings"]
+        test = table["against"]["ndcg@10"].get(loss)  # InfoNCE minus the loss
+        rows.append(
+            {
+                "loss": loss,
+                "setting": ", ".join(f"{name.removeprefix('loss.')} {number:g}" for name, number in chosen.items()),
+                "NDCG@10": f"{value['mean']:.4f} ± {value['sd']:.4f}",
+                "95 % interval": f"{value['low']:.4f} to {value['high']:.4f}",
+                "minus InfoNCE": "" if test is None else f"{-test['difference']:+.4f}",
+                "p": "" if test is None else f"{test['p_value']:.4f}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("loss")
+
+
+def user_item_table(result: dict[str, Any]) -> pd.DataFrame:
+    """Table of a stored user–item run: ranking and rating metrics of every setting.
+
+    Returns:
+        One row per objective and alpha with NDCG@10 and RMSE: mean and standard deviation over runs, 95 % interval over
+        users, and p-value (Holm's correction), against the best setting for NDCG@10 and against ratings alone for the
+        squared error. The epoch was selected by validation NDCG@10, for ratings alone by validation RMSE; the last
+        column has the lowest validation RMSE of any epoch, for comparison.
     """
     table = result["result"]
     tests = {"ndcg@10": table["tests"], "rmse": table["rating"]["tests"]}
@@ -91,7 +116,7 @@ def user_item_table(result: dict[str, Any]) -> pd.DataFrame:
 
 
 def search_table(result: dict[str, Any]) -> pd.DataFrame:
-    """A stored search: per model the validation metric of its worst and best trial, and the best settings."""
+    """Table of a stored search: validation metric of each model's worst and best trial, and the best settings."""
     rows = []
     for model, search in result["result"]["models"].items():
         best = max(search["trials"], key=lambda trial: trial["validation"])
@@ -109,7 +134,7 @@ def search_table(result: dict[str, Any]) -> pd.DataFrame:
 
 
 def ledger(folder: str | Path = "results") -> pd.DataFrame:
-    """Every stored run: command, minutes spent in fitting, hardware, commit, date."""
+    """Table of all stored runs: command, minutes of fitting, hardware, commit, date."""
     rows = []
     for file in sorted(Path(folder).glob("*.json")):
         run = json.loads(file.read_text())
@@ -127,7 +152,7 @@ def ledger(folder: str | Path = "results") -> pd.DataFrame:
 
 
 def _fitting(run: dict[str, Any]) -> float:
-    """Seconds spent in fitting; the wall time of an interrupted run would count its last part only."""
+    """Seconds of fitting; the wall time of an interrupted run would cover only its last part."""
     result = run["result"]
     searches = [model["trials"] for model in result.get("models", {}).values() if "trials" in model]
     if searches:
@@ -149,15 +174,15 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "image.cmap": "cividis",
 }
-"""What differs from Matplotlib's defaults. The ground is white in dark mode too; the page puts a card under it.
+"""Differences from Matplotlib's defaults. The background is white in dark mode too; the page puts a card under it.
 
-Colours alone do not survive print in grey: a figure says dashes, markers or hatches itself. They are not in the cycle,
-from which Matplotlib would also dash lines that are given a colour and nothing else.
+Colours alone are lost in grey print: a figure sets dashes, markers or hatches itself. They are not in the cycle, where
+Matplotlib would also apply them to lines that set only a colour.
 """
 
 
 def use_book_style() -> None:
-    """Draw all figures from here on in the book's style.
+    """Use the book's style for all subsequent figures.
 
     References:
         Okabe and Ito (2008), Color Universal Design, https://jfly.uni-koeln.de/color/.

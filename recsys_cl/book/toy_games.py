@@ -1,11 +1,11 @@
-r"""Toy adversarial games: a GAN in the plane, and the smallest game that goes in circles.
+r"""Toy adversarial games: a GAN on eight clusters in the plane, and the bilinear game that cycles.
 
-The generator of the first is to cover eight clusters on a ring. The second is
+The generator of the GAN should cover eight clusters on a ring. The bilinear game is
 
 .. math:: \min_x \max_y\; x y
 
-Its only solution is the origin. Each player alone does what is right, and the field that they follow,
-:math:`(-y, x)`, turns around the solution without ever pointing at it.
+Its only solution is the origin. Each player follows its own gradient correctly, but the joint gradient field,
+:math:`(-y, x)`, rotates around the solution and never points to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
-from tqdm.auto import trange
 
 from recsys_cl.encoders.generator import Discriminator, Generator
 from recsys_cl.errors import InputError
@@ -30,16 +29,16 @@ from recsys_cl.losses.gan import (
 )
 
 MODES, SD = 8, 0.05
-"""Clusters on the unit circle, and how wide each is."""
+"""Number of clusters on the unit circle, and standard deviation of each."""
 
 COVERED = 0.02
-"""Share of the samples from which on a mode counts as covered; data have 1/8 in each."""
+"""Minimum share of the samples for a mode to count as covered; data have 1/8 in each mode."""
 
 NOISE = 8
 """Dimensions of the generator's noise."""
 
 PICTURED = 1_000
-"""Samples in a snapshot."""
+"""Number of samples in a snapshot."""
 
 Loss = Literal["minimax", "non-saturating"]
 
@@ -50,23 +49,23 @@ _GENERATOR_LOSSES: dict[Loss, Callable[[Tensor], Tensor]] = {
 
 
 def centres() -> Tensor:
-    """Centres of the modes, ``(8, 2)``, evenly on the unit circle."""
+    """Centres of the modes, ``(8, 2)``, evenly spaced on the unit circle."""
     angle = torch.arange(MODES) * (2 * torch.pi / MODES)  # (M,)
     return torch.stack([angle.cos(), angle.sin()], dim=1)  # (M, 2)
 
 
 def ring(n: int, chance: torch.Generator) -> Tensor:
-    r"""The toy's data: eight round normal densities on the unit circle, each as likely as the others.
+    r"""Toy data: eight isotropic normal distributions on the unit circle, equally likely.
 
     .. math:: x = (\cos\varphi, \sin\varphi) + 0.05\, \epsilon, \qquad
         \varphi \sim \mathcal U\{0, \tfrac{1}{8}, \dots, \tfrac{7}{8}\}\, 2 \pi, \quad \epsilon \sim \mathcal N(0, I)
 
     Args:
         n: Number of points.
-        chance: Where they come from.
+        chance: Random number generator.
 
     Returns:
-        ``(n, 2)``
+        ``(n, 2)`` points.
 
     See: chapter 10.
 
@@ -78,18 +77,18 @@ def ring(n: int, chance: torch.Generator) -> Tensor:
 
 
 def covered_modes(samples: Tensor) -> list[int]:
-    """Modes that at least 2 % of the samples hit: those within three standard deviations of its centre.
+    """Covered modes: those with at least 2 % of the samples within three standard deviations of the centre.
 
-    Data give each mode about 12 %. What falls between modes counts for none (:func:`share_on_modes` says how much).
+    Data have about 12 % in each mode. Samples between modes count for no mode (:func:`share_on_modes` measures them).
 
     Args:
-        samples: ``(n, 2)``.
+        samples: ``(n, 2)`` points.
 
     Returns:
         Numbers of the modes, counterclockwise from (1, 0).
 
     Raises:
-        InputError: If there are no points of the plane.
+        InputError: If the samples are not points of the plane, at least one.
 
     See: chapter 10.
 
@@ -100,7 +99,7 @@ def covered_modes(samples: Tensor) -> list[int]:
 
 
 def share_on_modes(samples: Tensor) -> float:
-    """Share of the samples ``(n, 2)`` within three standard deviations of a mode's centre: 98.9 % of the data.
+    """Share of the samples ``(n, 2)`` within three standard deviations of a mode's centre; 98.9 % for data.
 
     >>> share_on_modes(torch.tensor([[1.0, 0.0], [0.9, 0.0], [0.0, 1.0], [0.0, 0.0]]))
     0.75
@@ -111,28 +110,30 @@ def share_on_modes(samples: Tensor) -> float:
 def _hits(samples: Tensor) -> Tensor:
     """Whether each sample is within three standard deviations of each mode, ``(n, 8)``."""
     if samples.ndim != 2 or samples.shape[1] != 2 or len(samples) == 0:
-        raise InputError(f"samples {tuple(samples.shape)} are no points of the plane; give (n, 2)")
+        raise InputError(
+            f"samples {tuple(samples.shape)} are not points of the plane; give (n, 2) with n of at least 1"
+        )
     return torch.cdist(samples, centres()) < 3 * SD  # (n, M)
 
 
 @dataclass(frozen=True)
 class ToyGan:
-    """Settings of a run. By default without cures: the minimax loss, nothing that holds the discriminator back.
+    """Settings of a toy GAN run. The default has no remedies: the minimax loss and an unregularised discriminator.
 
-    The generator's learning rate is five times the discriminator's: a generator that outruns its teacher moves all
-    samples to whichever mode is least guarded, and on again once it is guarded. With equal rates modes are found
-    without any cure.
+    The generator's learning rate is five times the discriminator's: a generator that is faster than its discriminator
+    moves all samples to the mode with the weakest discrimination, and on once that mode is discriminated. With equal
+    rates it finds the modes without any remedy.
 
     Args:
-        loss: The generator's, ``"minimax"`` or ``"non-saturating"``.
+        loss: Loss of the generator, ``"minimax"`` or ``"non-saturating"``.
         penalty: Weight of the gradient penalty on data, 0 for none.
         spectral: Whether the discriminator's layers have spectral norm 1.
-        steps: Of each player, in turns.
-        batch: Data, and samples, in a step.
-        generator_rate: Adam's learning rate of the generator at first; it falls linearly to 0 at the last step.
-        discriminator_rate: That of the discriminator, likewise.
-        hidden: Width of both players' layers.
-        every: Steps from one snapshot to the next.
+        steps: Number of steps of each player, alternating.
+        batch: Number of data points and of samples per step.
+        generator_rate: Initial Adam learning rate of the generator; it decays linearly to 0 at the last step.
+        discriminator_rate: Initial Adam learning rate of the discriminator, with the same decay.
+        hidden: Width of the hidden layers of both players.
+        every: Number of steps between snapshots.
 
     Raises:
         InputError: If a value is out of range.
@@ -162,20 +163,20 @@ class ToyGan:
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"{name}={getattr(self, name)}; give a learning rate above 0")
         if self.every > self.steps:
-            raise InputError(f"every={self.every} is more than steps={self.steps}: no snapshot; give a smaller one")
+            raise InputError(f"every={self.every} is more than steps={self.steps}: no snapshot; give a smaller value")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How the game stood after a step.
+    """State of the game after a step.
 
     Args:
-        step: Steps taken by each player.
-        samples: ``(1000, 2)`` of the generator.
-        discriminator_loss: In nats; 1.386 if it guesses.
-        generator_loss: In nats.
-        discriminator_accuracy: Share of the batch that it told right, .5 if it guesses.
-        gradient_norm: Length of the generator's gradient.
+        step: Number of steps taken by each player.
+        samples: ``(1000, 2)`` samples of the generator.
+        discriminator_loss: Loss of the discriminator in nats; 1.386 if it guesses.
+        generator_loss: Loss of the generator in nats.
+        discriminator_accuracy: Accuracy of the discriminator on the batch; 0.5 if it guesses.
+        gradient_norm: Norm of the generator's gradient.
     """
 
     step: int
@@ -186,16 +187,15 @@ class Snapshot:
     gradient_norm: float
 
 
-def train_toy(config: ToyGan, seed: int, *, progress: bool = False) -> list[Snapshot]:
-    """Let the two players take steps in turns.
+def train_toy(config: ToyGan, seed: int) -> list[Snapshot]:
+    """Train the toy GAN with alternating steps of both players.
 
     Args:
-        config: The game.
-        seed: Of the weights, the data and the noise; torch's global generator is left as it was.
-        progress: Whether to show a bar.
+        config: Settings of the run.
+        seed: Seed of weights, data and noise; torch's global generator is not changed.
 
     Returns:
-        A snapshot after every ``config.every`` steps.
+        Snapshots, one after every ``config.every`` steps.
 
     See: chapter 10.
 
@@ -209,7 +209,7 @@ def train_toy(config: ToyGan, seed: int, *, progress: bool = False) -> list[Snap
         discriminator = Discriminator(dim=2, condition=0, hidden=config.hidden, spectral=config.spectral)
     of_generator, of_discriminator = _adam(generator), _adam(discriminator)
     snapshots = []
-    for step in trange(1, config.steps + 1, disable=not progress):
+    for step in range(1, config.steps + 1):
         left = 1 - (step - 1) / config.steps
         real, fake = ring(config.batch, chance), _samples(generator, config.batch, chance)  # (B, 2) both
         real_logit, fake_logit = discriminator(real), discriminator(fake.detach())  # (B,) both
@@ -234,7 +234,7 @@ def train_toy(config: ToyGan, seed: int, *, progress: bool = False) -> list[Snap
 
 
 def gradient_norm(network: nn.Module) -> float:
-    """Length of the gradient that the last backward pass left in a network's parameters, all taken together."""
+    """Norm of the gradient of all parameters of a network after the last backward pass."""
     squares = [weight.grad.square().sum() for weight in network.parameters() if weight.grad is not None]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
@@ -245,7 +245,7 @@ def _samples(generator: Generator, n: int, chance: torch.Generator) -> Tensor:
 
 
 def _adam(network: nn.Module) -> Adam:
-    """Adam with less momentum than usual, which keeps players from running past each other."""
+    """Adam with less momentum than usual, so players do not overshoot each other."""
     return Adam(network.parameters(), betas=(0.5, 0.99), fused=True)
 
 
@@ -260,27 +260,27 @@ Method = Literal["simultaneous", "alternating", "extragradient"]
 
 
 def bilinear_game(steps: int, rate: float, *, method: Method = "simultaneous") -> Tensor:
-    r"""Path of gradient descent in x and ascent in y, from (1, 0).
+    r"""Bilinear game: path of gradient descent in x and ascent in y, from (1, 0).
 
-    Both at once, the distance to the solution grows by :math:`\sqrt{1 + \eta^2}` a step:
+    With simultaneous steps, the distance to the solution grows by :math:`\sqrt{1 + \eta^2}` per step:
 
     .. math:: x' = x - \eta y, \quad y' = y + \eta x, \qquad
         x'^2 + y'^2 = (1 + \eta^2)(x^2 + y^2)
 
-    In turns, :math:`y' = y + \eta x'`, they stay on an ellipse for :math:`\eta < 2`:
-    :math:`x'^2 + y'^2 - \eta x' y' = x^2 + y^2 - \eta x y`. Extragradient looks one step ahead and steps by the
-    gradient found there, which shrinks the distance by :math:`\sqrt{1 - \eta^2 + \eta^4}`.
+    With alternating steps, :math:`y' = y + \eta x'`, the path stays on an ellipse for :math:`\eta < 2`:
+    :math:`x'^2 + y'^2 - \eta x' y' = x^2 + y^2 - \eta x y`. Extragradient looks one step ahead and uses the gradient
+    there, which multiplies the distance by :math:`\sqrt{1 - \eta^2 + \eta^4}`.
 
     Args:
-        steps: Steps of each player.
-        rate: :math:`\eta > 0`.
+        steps: Number of steps of each player.
+        rate: Learning rate, :math:`\eta > 0`.
         method: ``"simultaneous"``, ``"alternating"`` or ``"extragradient"``.
 
     Returns:
-        ``(steps + 1, 2)``, the start included, in double precision.
+        ``(steps + 1, 2)`` points including the start, in double precision.
 
     Raises:
-        InputError: If the method is another, there are no steps, or the rate is not above 0.
+        InputError: If the method is unknown, there are no steps, or the rate is not above 0.
 
     References:
         Gidel et al. (2019), https://arxiv.org/abs/1802.10551.
@@ -300,7 +300,7 @@ def bilinear_game(steps: int, rate: float, *, method: Method = "simultaneous") -
 
 
 def _matrix(rate: float, method: Method) -> list[list[float]]:
-    """What a step multiplies (x, y) with: the game is linear in both."""
+    """Matrix that maps (x, y) to the next point: a step is linear in both."""
     match method:
         case "simultaneous":
             return [[1, -rate], [rate, 1]]

@@ -1,4 +1,4 @@
-"""``recsys-cl``: the functions of :mod:`recsys_cl.workflow` on the command line."""
+"""Command line ``recsys-cl``: the functions of :mod:`recsys_cl.workflow` as commands."""
 
 from recsys_cl.cli.commands import app, main
 

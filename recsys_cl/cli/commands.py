@@ -1,4 +1,4 @@
-"""The commands of ``recsys-cl``, and its entry point."""
+"""Commands of ``recsys-cl``, its entry point, and the printing of results."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def recommend(
     seed: options.Seed = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Recommend to a user of the data, to someone new who likes some items, or from a sentence."""
+    """Recommend to a user of the data, to a new user who likes some items, or from a sentence."""
     from recsys_cl import workflow
 
     with quiet():
@@ -168,7 +168,7 @@ def recommend(
 
 
 def main() -> None:
-    """Run ``recsys-cl``; errors that the user can act on become one line and exit code 2."""
+    """Run ``recsys-cl``; an error that the user can fix is printed as one line, with exit code 2."""
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except typer.exceptions.TyperException as error:
@@ -178,7 +178,7 @@ def main() -> None:
     except RecsysError as error:
         fail(str(error))
     except OSError as error:
-        fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path, the rights and the disk")
+        fail(f"{error.filename or 'a file'}: {error.strerror or error}; check path, permissions and disk space")
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
 
@@ -241,7 +241,7 @@ def print_comparison(table: Comparison, as_json: bool) -> None:
 
 
 def in_words(protocol: dict[str, Any]) -> str:
-    """The protocol of a comparison, as it stands above the table.
+    """The protocol of a comparison in words, printed above the table.
 
     >>> in_words({"data": "shop", "users": 90})
     'data: shop, users: 90'
@@ -256,11 +256,11 @@ def in_words(protocol: dict[str, Any]) -> str:
 
 
 def fail(message: str) -> NoReturn:
-    """Print one line of error and exit with code 2."""
+    """Print an error as one line and exit with code 2."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 
 def _console() -> Console:
-    """The terminal; for a pipe, a page wide enough for every table."""
+    """Console of the terminal's width; for a pipe, wide enough for every table."""
     return Console(width=None if sys.stdout.isatty() else 180)

@@ -1,7 +1,7 @@
-"""Options of the commands, each written once.
+"""Options of the commands, each defined once.
 
-Nothing here imports torch or pandas, so ``recsys-cl --help`` is immediate. A help text writes ``{DATASETS}`` or
-``{SPLITS}`` for the names in that registry, which is read only when the help of a command is printed.
+This module does not import torch or pandas, so ``recsys-cl --help`` is immediate. In a help text ``{DATASETS}`` or
+``{SPLITS}`` stands for the names in that registry, which is read only when the help of a command is printed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def check_split(name: str | None) -> str | None:
     """Reject an unknown split before any data is loaded.
 
     Raises:
-        InputError: With the valid names.
+        InputError: With the valid names, if the name is unknown.
     """
     if name is not None:
         from recsys_cl.data.splits import SPLITS
@@ -148,7 +148,7 @@ def fill_names(parameters: Iterable[Any]) -> None:
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """The options that were given, with paths as text."""
+    """Options that have a value, with paths as text."""
     return {
         name: str(value) if isinstance(value, Path) else value
         for name, value in options.items()
@@ -160,10 +160,10 @@ def pairs(options: list[str] | None, flag: str) -> Iterator[tuple[str, str]]:
     """Split each ``NAME=VALUE`` of a repeatable option.
 
     Raises:
-        InputError: If one has another form.
+        InputError: If an option does not have this form.
     """
     for option in options or []:
         key, equals, value = option.partition("=")
         if not (key and equals and value):
-            raise InputError(f"{flag} {option!r} is not of the form NAME=VALUE")
+            raise InputError(f"{flag} {option!r} does not have the form NAME=VALUE; give a name and a value")
         yield key, value

@@ -1,4 +1,4 @@
-"""From files to validated interactions, ordered histories and splits."""
+"""Data: validated interactions, ordered histories and splits."""
 
 from recsys_cl.data.datasets import DATASETS, load_data
 from recsys_cl.data.files import load_files

@@ -1,6 +1,6 @@
-"""Data sets by name, and one loader for named data sets and for the reader's own files.
+"""Data set registry, and one loader for named data sets and your own files.
 
-A named data set is a loader and one line::
+To add a named data set, register its loader::
 
     DATASETS.add("my-shop", load_my_shop)
 
@@ -22,7 +22,7 @@ from recsys_cl.errors import InputError
 from recsys_cl.registry import Registry
 
 DATASETS: Registry[Callable[..., Interactions]] = Registry("data set")
-"""Name to a loader without required arguments; a loader with ``path`` also reads the reader's own copy."""
+"""Name to a loader without required arguments; a loader with a ``path`` argument also reads your own copy."""
 
 DATASETS.add("ml-100k", partial(load_movielens, "ml-100k"))
 DATASETS.add("ml-1m", partial(load_movielens, "ml-1m"))
@@ -40,7 +40,7 @@ def load_data(
     min_rating: float | None = None,
     min_events: int = 1,
 ) -> Interactions:
-    """Load a named data set, or the reader's own files.
+    """Load a named data set or your own files.
 
     Args:
         name: A key of :data:`DATASETS`; ignored if ``interactions`` is given.
@@ -77,5 +77,5 @@ def _named(name: str, path: str | Path | None) -> Interactions:
     if path is None:
         return load()
     if "path" not in inspect.signature(load).parameters:
-        raise InputError(f"data set {name!r} is not read from files; leave the path {str(path)!r} out")
+        raise InputError(f"data set {name!r} is not read from files; omit the path {str(path)!r}")
     return load(path=path)

@@ -1,4 +1,4 @@
-"""The reader's own interactions and items: CSV, TSV, Parquet or JSON Lines."""
+"""File loading: interactions, items and users from CSV, TSV, Parquet or JSON Lines."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def load_files(
     template: str | None = None,
     event_weights: Mapping[str, float] = EVENT_WEIGHTS,
 ) -> Interactions:
-    r"""Read a data set of the reader's own.
+    r"""Read your own interactions, and optionally items and users.
 
-    The format follows the ending: ``.csv``, ``.tsv``, ``.parquet``, ``.jsonl`` (also compressed, as in
-    ``.csv.gz``). Ids in CSV and TSV are text, so that ``007`` stays what it is.
+    The file extension determines the format: ``.csv``, ``.tsv``, ``.parquet`` or ``.jsonl`` (also compressed, as in
+    ``.csv.gz``). Ids in CSV and TSV are read as text, so ``007`` keeps its zeros.
 
     Args:
-        interactions: Columns ``user_id, item_id, timestamp`` and optionally ``rating, event``.
-        items: Columns ``item_id`` and optionally ``title, text`` and attributes.
-        users: Columns ``user_id`` and attributes.
-        columns: Our column name to the files' name, e.g. ``{"item_id": "asin"}``.
-        template: Template for the items' texts (see :func:`recsys_cl.data.text.item_texts`); without it the
-            ``text`` column is used.
+        interactions: File with columns ``user_id, item_id, timestamp`` and optionally ``rating, event``.
+        items: File with columns ``item_id`` and optionally ``title, text`` and attributes.
+        users: File with columns ``user_id`` and attributes.
+        columns: Package column name to the name in the files, e.g. ``{"item_id": "asin"}``.
+        template: Template of the item texts (see :func:`recsys_cl.data.text.item_texts`); without one, the ``text``
+            column is used.
         event_weights: Weight of each event type.
 
     Raises:
@@ -69,10 +69,10 @@ def load_files(
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read one table by its ending.
+    """Read one table, in the format that its file extension names.
 
     Raises:
-        InputError: If the file is missing, empty, unreadable, or has an ending that is not known.
+        InputError: If the file is missing, empty, unreadable, or has an unknown extension.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,7 +97,7 @@ def _read_delimited(path: Path, separator: str) -> pd.DataFrame:
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """Turn text columns that hold nothing but numbers into numbers; ids and texts stay text."""
+    """Convert text columns that hold only numbers; ids and texts stay text."""
     for column in table.select_dtypes("string").columns.difference(TEXT_COLUMNS):
         numbers = pd.to_numeric(table[column], errors="coerce")
         if numbers.notna().equals(table[column].notna()):

@@ -1,4 +1,4 @@
-"""Who did what with which item and when: validated tables, and ids mapped once to contiguous numbers.
+"""Interactions: validated event, item and user tables, with ids mapped once to contiguous numbers.
 
 See: chapter 2.
 """
@@ -37,7 +37,7 @@ EVENT_WEIGHTS: Mapping[str, float] = {
     "cart": 4.0,
     "purchase": 5.0,
 }
-"""Weight of an event type unless the caller gives others: the further down the funnel, the heavier."""
+"""Default weight of each event type: the further down the funnel, the heavier."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +45,17 @@ class Interactions:
     """A validated data set; build one with :meth:`Interactions.from_tables` or one of the loaders.
 
     Attributes:
-        name: What tables and cards call the data set.
-        items: Arrow table ``item_id, title, text`` and further attributes; its order numbers the items.
-        user_ids: ``(n_users,)`` ids as the caller wrote them; their order numbers the users.
-        item_ids: ``(n_items,)`` likewise.
-        user: ``(n_events,)`` user numbers, in the order of the rows read.
+        name: Name of the data set in tables and model cards.
+        items: Arrow table ``item_id, title, text`` and further attributes; row i is item number i.
+        user_ids: ``(n_users,)`` original user ids; entry u belongs to user number u.
+        item_ids: ``(n_items,)`` original item ids; entry i belongs to item number i.
+        user: ``(n_events,)`` user numbers, in the order of the input rows.
         item: ``(n_events,)`` item numbers.
-        rating: ``(n_events,)`` ratings; 1 where the data has none.
-        timestamp: ``(n_events,)`` seconds.
-        weight: ``(n_events,)`` weight of the event type; 1 where the data has no types.
-        event: ``(n_events,)`` event types, or ``None``.
-        user_attributes: ``(n_users, features)`` standardised numbers and centred one-hot categories, or ``None``.
+        rating: ``(n_events,)`` ratings; 1 if the data has none.
+        timestamp: ``(n_events,)`` timestamps in seconds since 1970.
+        weight: ``(n_events,)`` weights of the event types; 1 if the data has no event types.
+        event: ``(n_events,)`` names of the event types, or ``None``.
+        user_attributes: ``(n_users, features)`` standardised numeric and centred one-hot attributes, or ``None``.
 
     See: chapter 2.
     """
@@ -84,21 +84,21 @@ class Interactions:
     ) -> Interactions:
         """Validate the tables and number users and items.
 
-        Users are numbered by first appearance in ``events``; items by their row in ``items``, or by first
-        appearance where there is no such table: renaming ids changes no result.
+        Users are numbered by first appearance in ``events``; items by their row in ``items`` or, without that table,
+        by first appearance. Renaming ids therefore changes no result.
 
         Args:
-            events: Columns ``user_id``, ``item_id``, ``timestamp`` (seconds; milliseconds and smaller units, which
-                their size gives away; or anything that pandas reads as a date), and optionally ``rating`` and
-                ``event``. The rows may come in any order.
+            events: Columns ``user_id``, ``item_id``, ``timestamp`` (seconds since 1970; milliseconds or smaller
+                units, detected from the magnitude; or anything that pandas reads as a date), and optionally
+                ``rating`` and ``event``. The rows may come in any order.
             items: Columns ``item_id`` and optionally ``title``, ``text`` and attributes. A missing title
-                becomes the id; a missing text the title.
+                becomes the id; a missing text becomes the title.
             users: Column ``user_id`` and attributes.
             name: Name of the data set.
             event_weights: Weight of each event type.
 
         Raises:
-            InputError: Naming the row, the value and the remedy.
+            InputError: If a table is not valid; the message names the row, the value and the remedy.
 
         >>> events = pd.DataFrame({"user_id": ["u", "u", "v"], "item_id": [7, 9, 7], "timestamp": [3, 1, 2]})
         >>> data = Interactions.from_tables(events)
@@ -162,7 +162,7 @@ class Interactions:
 
     @property
     def n_items(self) -> int:
-        """Number of items in the catalogue, those without interactions included."""
+        """Number of items in the catalogue, including those without interactions."""
         return len(self.item_ids)
 
     def __len__(self) -> int:
@@ -170,7 +170,7 @@ class Interactions:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of who did what when, and of the catalogue."""
+        """Hash of the events (user, item, time, weight) and of the catalogue."""
         digest = hashlib.sha256("\n".join(map(str, self.item_ids)).encode())
         for column in (self.user, self.item, self.timestamp, self.weight):
             digest.update(np.ascontiguousarray(column).tobytes())
@@ -196,12 +196,12 @@ class Interactions:
 
     @property
     def texts(self) -> list[str]:
-        """Text of each item, as a language model reads it."""
+        """Text of each item, as given to a language model."""
         return list(self.items["text"])
 
     @property
     def tied_share(self) -> float:
-        """Share of the interactions that have their timestamp in common with another of the same user."""
+        """Share of the interactions that share their timestamp with another interaction of the same user."""
         if len(self) == 0:
             return 0.0
         tied = pd.DataFrame({"user": self.user, "time": self.timestamp}).duplicated(keep=False)
@@ -214,22 +214,24 @@ class Interactions:
         events: set[str] | None = None,
         min_events: int = 1,
     ) -> Interactions:
-        """Keep what counts as a positive, then the users who have enough of it; the catalogue stays whole.
+        """Keep the positives, then the users who have enough of them; the catalogue stays complete.
 
         Args:
-            min_rating: Least rating of a positive.
-            events: Event types of a positive.
-            min_events: Least number of positives of a user; the other users are dropped.
+            min_rating: Minimum rating of a positive.
+            events: Event types that count as positives; ``None`` keeps all.
+            min_events: Minimum number of positives per user; users with fewer are dropped.
 
         Raises:
-            InputError: If nothing is left, or if there are no event types.
+            InputError: If nothing is left, or ``events`` is given for data without event types.
         """
         keep = np.ones(len(self), dtype=bool)
         if min_rating is not None:
             keep &= self.rating >= min_rating
         if events is not None:
             if self.event is None:
-                raise InputError(f"event types {sorted(events)} asked of {self.name}, which has no event column")
+                raise InputError(
+                    f"event types {sorted(events)} requested of {self.name}, which has no event column; omit them"
+                )
             keep &= np.isin(self.event.astype(str), list(events))
         counts = np.bincount(self.user[keep], minlength=self.n_users)
         keep &= counts[self.user] >= min_events
@@ -252,13 +254,13 @@ class Interactions:
         )
 
     def sequences(self, *, seed: int) -> Sequences:
-        """Each user's items in order of time, ties broken by a seeded shuffle of the rows.
+        """Each user's items in chronological order, ties broken by a seeded shuffle of the rows.
 
-        An item counts once per user, at its first event and with the type of its heaviest: whatever a user
-        already had is no discovery. The shuffle depends on the rows' order and the seed, never on ids.
+        An item appears once per user: at its first event, with the type of its heaviest event, because recommending
+        an item again is no discovery. The shuffle depends on the order of the rows and the seed, never on ids.
 
         Args:
-            seed: Seed of the shuffle within ties.
+            seed: Seed of the order within ties.
 
         Returns:
             One sequence per user, in the order of ``user_ids``.
@@ -282,10 +284,13 @@ class Interactions:
             start=np.concatenate([[0], stop[:-1]]),
             stop=stop,
             attributes=self.user_attributes,
-            kinds=None if self.event is None else np.searchsorted(self.event_types, self.event[heaviest].astype(str)),
+            event_types=None if self.event is None else self._type_numbers(self.event[heaviest]),
         )
 
     @property
     def event_types(self) -> list[str]:
-        """Names of the event types in order of their numbers in ``Sequences.kinds``; empty without types."""
+        """Names of the event types, ordered by their numbers in ``Sequences.event_types``; empty without types."""
         return [] if self.event is None else sorted(set(map(str, self.event)))
+
+    def _type_numbers(self, event: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.event_types, event.astype(str))

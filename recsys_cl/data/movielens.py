@@ -1,4 +1,4 @@
-"""MovieLens: 100K from the assets, 1M and 20M from a zip or folder that the reader has."""
+"""MovieLens data sets: 100K from the assets, 1M and 20M from your own zip or folder."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ GENRES = [
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 ]
 # fmt: on
-"""The genre flags of ``u.item`` in their order."""
+"""Genres in the order of the flags in ``u.item``."""
 
 ARTICLES = "The|A|An|Les|Le|La|L'|Das|Die|Der|Il|El"
 
 TEMPLATE = "{title} ({year}). {genres}."
-"""Default item text: what a cinema's programme would print on one line."""
+"""Default item text: title, year and genres on one line."""
 
 
 def load_movielens(name: str = "ml-100k", *, path: str | Path | None = None, template: str = TEMPLATE) -> Interactions:
@@ -33,14 +33,14 @@ def load_movielens(name: str = "ml-100k", *, path: str | Path | None = None, tem
 
     Args:
         name: ``ml-100k``, ``ml-1m`` or ``ml-20m``.
-        path: The zip or the folder it unpacks to; required for 1M and 20M, and for 100K replaces the asset.
-        template: Item text over ``title``, ``year`` and ``genres``.
+        path: The zip or the folder it unpacks to; required for 1M and 20M, optional for 100K (default: the asset).
+        template: Template of the item texts, over ``title``, ``year`` and ``genres``.
 
     Returns:
-        Interactions with ratings; user attributes age, gender and occupation where the data has them.
+        Interactions with ratings; user attributes age, gender and occupation if the data has them.
 
     Raises:
-        InputError: If the name is unknown, or the path is missing or holds something else.
+        InputError: If the name is unknown, the path is missing, or it does not hold this data set.
         AssetError: If ``ml-100k`` cannot be fetched.
 
     See: chapter 2.
@@ -82,7 +82,7 @@ def _article_first(title: str) -> str:
 
 
 def _split_year(titles: pd.Series) -> pd.DataFrame:
-    """``Heat (1995)`` into title and year; a title without a year keeps an empty one."""
+    """Split ``Heat (1995)`` into title and year; the year is missing if the title has none."""
     parts = titles.str.strip().str.extract(
         r"^(?P<title>.*?)\s*(?:\((?P<year>\d{4})(?:[-–]\s*\d{0,4}\s*)?\)(?: \(V\))?)?$"
     )

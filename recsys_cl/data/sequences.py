@@ -1,7 +1,7 @@
-"""Sequences: users as slices of one flat event log, and ragged batches of them.
+"""Sequences: user histories as slices of one flat event log, and ragged batches of them.
 
-The log is the form in which every recommender sees a user. A ragged batch has all events of all rows in one flat
-array, and ``lengths`` that say where rows end; its random numbers belong to its rows.
+Every recommender receives users in this form. A ragged batch holds all events of all rows in one flat array, and
+``lengths`` says where each row ends; random numbers are keyed by row, not by position in the batch.
 
 See: chapter 2, chapter 7.
 """
@@ -18,7 +18,7 @@ from recsys_cl.errors import InputError
 from recsys_cl.randomness import counter_uniform
 
 PAD = -1
-"""Item number that marks an empty place in a padded history."""
+"""Padding: the item number of an empty position in a padded history."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +26,18 @@ class Sequences:
     """A batch of histories, oldest event first, stored as views into one flat log.
 
     Sequence ``b`` is ``items[start[b]:stop[b]]`` and likewise for the other columns (Arrow's list-view
-    layout), so that selecting, shortening and rolling histories copies no events.
+    layout), so selecting, truncating and rolling histories copies no events.
 
     Attributes:
         items: ``(events,)`` item numbers.
-        times: ``(events,)`` seconds.
-        ratings: ``(events,)``; 1 where the data has no ratings.
-        weights: ``(events,)`` weight of the event type; 1 where the data has no types.
-        start: ``(batch,)`` first event of each sequence.
-        stop: ``(batch,)`` one past its last event.
+        times: ``(events,)`` timestamps in seconds since 1970.
+        ratings: ``(events,)`` ratings; 1 if the data has none.
+        weights: ``(events,)`` weights of the event types; 1 if the data has no event types.
+        start: ``(batch,)`` position of the first event of each sequence.
+        stop: ``(batch,)`` position one past the last event of each sequence.
         attributes: ``(batch, features)`` user attributes, or ``None``.
-        kinds: ``(events,)`` number of the event type, or ``None``.
-        logged: Whether times and ratings were observed; false for histories that are lists of items.
+        event_types: ``(events,)`` numbers of the event types, or ``None``.
+        logged: Whether times and ratings were observed; false for histories given as lists of items.
 
     See: chapter 2.
     """
@@ -49,12 +49,12 @@ class Sequences:
     start: np.ndarray
     stop: np.ndarray
     attributes: np.ndarray | None = None
-    kinds: np.ndarray | None = None
+    event_types: np.ndarray | None = None
     logged: bool = True
 
     @classmethod
     def from_lists(cls, histories: Sequence[Sequence[int]]) -> Sequences:
-        """Histories of people who are in no file: item numbers alone, oldest first.
+        """Histories given as lists of item numbers, oldest first, such as those of new users.
 
         >>> newcomers = Sequences.from_lists([[3, 1, 4], []])
         >>> newcomers.lengths.tolist()
@@ -79,11 +79,11 @@ class Sequences:
         return self.stop - self.start
 
     def last(self, n: int) -> Sequences:
-        """The same users with their ``n`` latest events."""
+        """The same users, each with only the ``n`` latest events."""
         return replace(self, start=np.maximum(self.start, self.stop - n))
 
     def flat(self) -> tuple[np.ndarray, np.ndarray]:
-        """Row and position in the log of every event, ``(rows, positions)``, each ``(sum of lengths,)``.
+        """Row and log position of every event: ``(rows, positions)``, each ``(sum of lengths,)``.
 
         >>> rows, positions = Sequences.from_lists([[3, 1], [4]]).flat()
         >>> rows.tolist(), positions.tolist()
@@ -96,10 +96,10 @@ class Sequences:
         return rows, positions
 
     def recent(self, length: int) -> np.ndarray:
-        """The ``length`` latest items of each user, oldest first, empty places on the left.
+        """The ``length`` latest items of each user, oldest first, padded on the left.
 
         Returns:
-            ``(batch, length)`` item numbers, :data:`PAD` where a history is shorter.
+            ``(batch, length)`` item numbers; :data:`PAD` in empty positions.
 
         >>> Sequences.from_lists([[3, 1, 4], [5]]).recent(2).tolist()
         [[1, 4], [-1, 5]]
@@ -111,14 +111,14 @@ class Sequences:
         return np.where(inside, self.items[np.where(inside, positions, 0)], PAD)  # (B, L)
 
     def matrix(self, n_items: int, *, decay: float = 1.0) -> sp.csr_matrix:
-        r"""Histories as a sparse matrix with entries :math:`w\,\gamma^{k}`.
+        r"""Histories as a sparse matrix of recency-weighted counts :math:`w\,\gamma^{k}`.
 
         Args:
             n_items: Number of columns.
-            decay: :math:`\gamma`; the latest event has :math:`k = 0`, the one before it :math:`k = 1`.
+            decay: :math:`\gamma`, weight of an event relative to the next one; the latest event has :math:`k = 0`.
 
         Returns:
-            ``(batch, n_items)``; an item that occurs twice in a history adds up.
+            ``(batch, n_items)``; repeated events of an item add up.
         """
         rows, positions = self.flat()
         age = self.stop[rows] - 1 - positions
@@ -128,22 +128,22 @@ class Sequences:
 
 
 Ragged = tuple[np.ndarray, np.ndarray]
-"""``items (T,)``, oldest first, row by row, and ``lengths (B,)`` with ``T = lengths.sum()``."""
+"""A ragged batch: ``items (T,)``, row by row, oldest first, and ``lengths (B,)`` with ``T = lengths.sum()``."""
 
 
 @dataclass(frozen=True)
 class RowRandom:
-    """Random numbers of a batch, a function of what each row is and not of what stands beside it.
+    """Random numbers of a batch, keyed by each row's example number: the rest of the batch has no influence.
 
     Attributes:
-        seed: Seed of all of them.
-        epoch: Of all rows, or ``(B,)``.
-        example: ``(B,)`` number of each row in its data set.
+        seed: Seed.
+        epoch: Epoch number, one for all rows or ``(B,)``.
+        example: ``(B,)`` example number of each row in its data set.
 
     See: chapter 7.
 
     >>> whole, part = RowRandom(0, 3, np.array([7, 8])), RowRandom(0, 3, np.array([8]))
-    >>> bool(whole.by_row(1)[1] == part.by_row(1)[0])
+    >>> bool(whole.by_row("view")[1] == part.by_row("view")[0])
     True
     """
 
@@ -152,22 +152,22 @@ class RowRandom:
     example: np.ndarray
 
     def of(self, rows: np.ndarray) -> RowRandom:
-        """The chance of some of the rows, given as ``(B,)`` bool."""
+        """Random numbers of the rows selected by a ``(B,)`` boolean mask."""
         return RowRandom(self.seed, np.broadcast_to(self.epoch, self.example.shape)[rows], self.example[rows])
 
-    def by_row(self, purpose: int) -> np.ndarray:
-        """A number in [0, 1) for every row, ``(B,)``."""
+    def by_row(self, purpose: str) -> np.ndarray:
+        """Uniform numbers in [0, 1), one per row, ``(B,)``."""
         return counter_uniform(self.seed, purpose, self.epoch, self.example)
 
-    def by_event(self, purpose: int, lengths: np.ndarray) -> np.ndarray:
-        """A number in [0, 1) for every event, by its place in the row, ``(T,)``."""
+    def by_event(self, purpose: str, lengths: np.ndarray) -> np.ndarray:
+        """Uniform numbers in [0, 1), one per event, keyed by its position in the row, ``(T,)``."""
         row, place = rows_and_places(lengths)
         epoch = np.broadcast_to(self.epoch, lengths.shape)[row]  # (T,)
         return counter_uniform(self.seed, purpose, epoch, self.example[row], place)
 
 
 def rows_and_places(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row of every event, and its place in that row, ``(T,)`` both.
+    """Row of every event and its position within that row, both ``(T,)``.
 
     >>> row, place = rows_and_places(np.array([2, 0, 1]))
     >>> row.tolist(), place.tolist()
@@ -178,25 +178,25 @@ def rows_and_places(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_rows(lengths: np.ndarray, chance: RowRandom) -> None:
-    """Demand one length and one example number for each row.
+    """Check that there is one length and one example number per row.
 
     Raises:
-        InputError: If they are not, or a length is negative.
+        InputError: If the shapes differ, or a length is negative.
     """
     if lengths.ndim != 1 or chance.example.shape != lengths.shape:
-        raise InputError(f"lengths {lengths.shape} and example {chance.example.shape} do not fit; give (B,) both")
+        raise InputError(f"lengths {lengths.shape} and example {chance.example.shape} do not fit; give both as (B,)")
     if len(lengths) and lengths.min() < 0:
         raise InputError(f"a length is {lengths.min()}; give the number of events of each row, 0 or more")
 
 
 def check_ragged(items: np.ndarray, lengths: np.ndarray, chance: RowRandom) -> None:
-    """Demand a ragged batch with its chance.
+    """Check a ragged batch and its random numbers.
 
     Raises:
-        InputError: If the lengths do not add up to the items, or there is not one example number for each row.
+        InputError: If the lengths do not sum to the number of items, or there is not one example number per row.
     """
     check_rows(lengths, chance)
     if items.shape != (lengths.sum(),):
         raise InputError(
-            f"items {items.shape} and lengths of {lengths.sum()} in all do not fit; give (T,) items, T the sum"
+            f"items {items.shape} and lengths with sum {lengths.sum()} do not fit; give one item per event"
         )

@@ -1,4 +1,4 @@
-"""Who is asked what: training sequences, and the questions that validation and test put to a recommender.
+"""Train/validation/test splits: training sequences, and the queries that validate and test a recommender.
 
 See: chapter 2.
 """
@@ -18,13 +18,13 @@ from recsys_cl.registry import Registry
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """Questions to a recommender: given this history, where do the targets rank?
+    """Evaluation queries: given a history, where does a recommender rank the targets?
 
     Attributes:
-        user: ``(queries,)`` the user who asks; intervals and tests are clustered by it.
-        history: What the recommender sees, one sequence per query.
-        target: What happened next, one sequence per query.
-        candidates: ``(n,)`` the items to rank, or ``None`` for the full catalogue.
+        user: ``(queries,)`` user number of each query; intervals and tests are clustered by user.
+        history: Input to the recommender, one sequence per query.
+        target: Held-out events to predict, one sequence per query.
+        candidates: ``(n,)`` item numbers to rank, or ``None`` for the full catalogue.
     """
 
     user: np.ndarray
@@ -39,7 +39,7 @@ class Queries:
         return replace(self, user=self.user[rows], history=self.history[rows], target=self.target[rows])
 
     def sample(self, n: int, *, seed: int) -> Queries:
-        """At most ``n`` of the queries, a seeded sample in their order."""
+        """A seeded random sample of at most ``n`` queries, in their original order."""
         if len(self) <= n:
             return self
         return self[np.sort(np.random.default_rng(seed).permutation(len(self))[:n])]
@@ -47,15 +47,15 @@ class Queries:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A protocol applied to a data set.
+    """A data set split by a protocol.
 
     Attributes:
-        protocol: Its name, printed with every table.
+        protocol: Name of the protocol, printed with every table.
         data: The data set.
-        train: One sequence per user, empty for those who only test.
-        validation: Queries that choose hyperparameters and the epoch to stop at.
-        test: Queries that are looked at once.
-        seed: Seed of the tie order, and of the draw of cold items.
+        train: Training sequences, one per user; empty for users who appear only in the test.
+        validation: Queries for choosing hyperparameters and for early stopping.
+        test: Queries for the final evaluation, used once.
+        seed: Seed of the order within ties and of the draw of cold items or new users.
     """
 
     protocol: str
@@ -67,7 +67,7 @@ class Split:
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """What tells this split from another: two splits with the same identity hold out the same events."""
+        """Key of the split: two splits with equal identities hold out the same events."""
         return {"protocol": self.protocol, "seed": self.seed, "data": self.data.fingerprint}
 
     @property
@@ -77,16 +77,16 @@ class Split:
 
     @property
     def counts(self) -> np.ndarray:
-        """``(n_items,)`` number of training events of each item; 0 marks an item that is cold."""
+        """``(n_items,)`` number of training events of each item; cold items have 0."""
         _, positions = self.train.flat()
         return np.bincount(self.train.items[positions], minlength=self.n_items)
 
 
 def leave_last_n(data: Interactions, n: int = 10, *, seed: int = 0) -> Split:
-    """Hold out each user's last ``n`` events and predict each from everything before it.
+    """Hold out each user's last ``n`` events and predict each from all events before it.
 
-    The ``n`` events before those validate. A user with fewer than ``3 n`` events tests on at most all but
-    one of them, and half of the remainder, rounded down, validates.
+    The preceding ``n`` events are for validation. A user with fewer than ``3 n`` events is tested on at most all but
+    one of them; half of the remainder, rounded down, is for validation.
 
     Args:
         data: The data set.
@@ -104,7 +104,7 @@ def leave_last_n(data: Interactions, n: int = 10, *, seed: int = 0) -> Split:
     ('leave-last-3', 300)
     """
     if n < 1:
-        raise InputError(f"n={n} events to leave out; give 1 or more")
+        raise InputError(f"n={n} events to hold out; give 1 or more")
     full = data.sequences(seed=seed)
     single = np.flatnonzero(full.lengths == 1)
     if len(single):
@@ -127,7 +127,7 @@ def leave_last_n(data: Interactions, n: int = 10, *, seed: int = 0) -> Split:
 
 
 def leave_one_out(data: Interactions, *, seed: int = 0) -> Split:
-    """The last event of each user tests, the last but one validates: :func:`leave_last_n` with ``n=1``.
+    """Test on each user's last event, validate on the one before: :func:`leave_last_n` with ``n=1``.
 
     >>> from recsys_cl.data import synthetic
     >>> split = leave_one_out(synthetic(100, 100))
@@ -138,19 +138,19 @@ def leave_one_out(data: Interactions, *, seed: int = 0) -> Split:
 
 
 def temporal_split(data: Interactions, *, test: float = 0.1, validation: float = 0.1, seed: int = 0) -> Split:
-    """Cut time once for everybody: no user's training sees another user's future.
+    """Split all users at the same points in time: training on one user never sees another user's future.
 
-    A query is a user with events on both sides of a cut: everything before it is the history, everything
-    after it (up to the next cut) the targets.
+    There is one query per user with events on both sides of a cut: the events before the cut are the history, those
+    after it (up to the next cut) are the targets.
 
     Args:
         data: The data set.
-        test: Share of the events after the last cut.
-        validation: Share of the events between the two cuts.
+        test: Fraction of the events after the last cut.
+        validation: Fraction of the events between the two cuts.
         seed: Seed of the order within ties.
 
     Raises:
-        InputError: If the shares leave nothing to train on, or nobody has events on both sides of a cut.
+        InputError: If the fractions leave no training events, or no user has events on both sides of a cut.
 
     See: chapter 2.
 
@@ -184,14 +184,15 @@ def temporal_split(data: Interactions, *, test: float = 0.1, validation: float =
 
 
 def cold_item_split(data: Interactions, *, share: float = 0.1, seed: int = 0) -> Split:
-    """Keep a seeded share of the items out of training, and ask for them by content alone.
+    """Cold-start split by item: exclude a random share of the items from training and rank them by content alone.
 
-    A second share, equally unseen, validates. A query is a user with events on unseen items: the history
-    is all of the user's warm items, the targets the unseen ones, the candidates all unseen items.
+    A second, disjoint share of unseen items is for validation. There is one query per user with events on unseen
+    items: the history is all of the user's warm items, the targets are the unseen ones, and the candidates are all
+    unseen items.
 
     Args:
         data: The data set.
-        share: Share of the items that have interactions, for test and for validation each.
+        share: Share of the items with interactions that is excluded, for test and for validation each.
         seed: Seed of the draw, and of the order within ties.
 
     Raises:
@@ -210,31 +211,33 @@ def cold_item_split(data: Interactions, *, share: float = 0.1, seed: int = 0) ->
     if not 0 < 2 * n_cold < len(known):
         raise InputError(f"share={share} makes {n_cold} of {len(known)} items cold, twice; give a share in (0, 0.5)")
     drawn = np.random.default_rng(seed).permutation(known)
-    kind = np.zeros(data.n_items, dtype=np.int64)  # 0 warm, 1 test, 2 validation
-    kind[drawn[:n_cold]] = 1
-    kind[drawn[n_cold : 2 * n_cold]] = 2
-    warm = _only(full, kind == 0)
+    role = np.zeros(data.n_items, dtype=np.int64)  # 0 warm, 1 test, 2 validation
+    role[drawn[:n_cold]] = 1
+    role[drawn[n_cold : 2 * n_cold]] = 2
+    warm = _only(full, role == 0)
     return Split(
         protocol="cold-items",
         data=data,
         train=warm,
-        validation=_unseen(warm, _only(full, kind == 2), np.flatnonzero(kind == 2)),
-        test=_unseen(warm, _only(full, kind == 1), np.flatnonzero(kind == 1)),
+        validation=_unseen(warm, _only(full, role == 2), np.flatnonzero(role == 2)),
+        test=_unseen(warm, _only(full, role == 1), np.flatnonzero(role == 1)),
         seed=seed,
     )
 
 
-def new_user_split(data: Interactions, given: int = 5, *, asked: int = 10, share: float = 0.2, seed: int = 0) -> Split:
-    """Keep a seeded share of the users out of training; they come with their first events and are asked for the next.
+def new_user_split(
+    data: Interactions, n_history: int = 5, *, n_targets: int = 10, share: float = 0.2, seed: int = 0
+) -> Split:
+    """Cold-start split by user: exclude a random share of the users from training; predict from their first events.
 
-    The last ``asked`` events of each of the others validate, each predicted from everything before it (of a user with
-    fewer than ``2 asked`` events, the second half). Who is new does not depend on ``given``: fitted once, a recommender
-    can be asked after one event and after twenty.
+    The last ``n_targets`` events of each remaining user are for validation, each predicted from all events before it
+    (of a user with fewer than ``2 n_targets`` events, the second half). The choice of new users does not depend on
+    ``n_history``: a recommender that is fitted once can be tested after one event and after twenty.
 
     Args:
         data: The data set.
-        given: Events that a new user brings.
-        asked: Events after those, which are to be found; users with fewer are not asked.
+        n_history: Number of first events of a new user that form the history.
+        n_targets: Number of events after those that are the targets; new users with fewer are left out of the test.
         share: Share of the users that is new.
         seed: Seed of the draw, and of the order within ties.
 
@@ -244,18 +247,18 @@ def new_user_split(data: Interactions, given: int = 5, *, asked: int = 10, share
     References:
         Liang et al. (2018), https://doi.org/10.1145/3178876.3186150, call it strong generalisation.
     """
-    if given < 1 or asked < 1:
-        raise InputError(f"given={given}, asked={asked}: give 1 or more of both")
+    if n_history < 1 or n_targets < 1:
+        raise InputError(f"n_history={n_history}, n_targets={n_targets}: give 1 or more of both")
     full = data.sequences(seed=seed)
     n_new = round(share * len(full))
     if not 0 < n_new < len(full):
         raise InputError(f"share={share} makes {n_new} of {len(full)} users new; leave some of both kinds")
     new = np.random.default_rng(seed).permutation(len(full)) < n_new  # (users,)
-    user = np.flatnonzero(new & (full.lengths >= given + asked))
+    user = np.flatnonzero(new & (full.lengths >= n_history + n_targets))
     if len(user) == 0:
-        raise InputError(f"no new user has {given} + {asked} events; give fewer, or draw a larger share")
-    cut = np.where(new, full.start, full.stop - np.minimum(asked, full.lengths // 2))
-    arrived = full.start + given
+        raise InputError(f"no new user has {n_history} + {n_targets} events; give fewer, or draw a larger share")
+    cut = np.where(new, full.start, full.stop - np.minimum(n_targets, full.lengths // 2))
+    arrived = full.start + n_history
     return Split(
         protocol="new-users",
         data=data,
@@ -264,23 +267,23 @@ def new_user_split(data: Interactions, given: int = 5, *, asked: int = 10, share
         test=Queries(
             user,
             history=replace(full, stop=arrived)[user],
-            target=replace(full, start=arrived, stop=arrived + asked)[user],
+            target=replace(full, start=arrived, stop=arrived + n_targets)[user],
         ),
         seed=seed,
     )
 
 
 def validated_on_warm_items(split: Split) -> Split:
-    """The same tests, with each user's last training event held out to validate.
+    """Validate on each user's last training event instead; the test stays the same.
 
-    Queries for unseen items say nothing about a model's knowledge of seen ones; what has to stop at the right epoch
-    for both needs queries of this kind.
+    Queries for unseen items say nothing about how well a model knows the seen ones. Early stopping that must suit both
+    needs queries of this kind.
 
     Args:
-        split: Any split; users with a single training event keep it.
+        split: Any split; users with a single training event keep it for training.
 
     Returns:
-        A split with the test queries of the given one.
+        A split with the same test queries.
 
     See: chapter 11.
     """
@@ -290,7 +293,7 @@ def validated_on_warm_items(split: Split) -> Split:
 
 
 def _rolling(full: Sequences, first: np.ndarray, stop: np.ndarray) -> Queries:
-    """One query per event in ``[first, stop)``, with everything before the event as its history."""
+    """One query per event in ``[first, stop)``, with all events before it as its history."""
     user = np.repeat(np.arange(len(full)), stop - first)
     event = replace(full, start=first, stop=stop).flat()[1]
     users = full[user]
@@ -298,16 +301,16 @@ def _rolling(full: Sequences, first: np.ndarray, stop: np.ndarray) -> Queries:
 
 
 def _whole(full: Sequences, first: np.ndarray, stop: np.ndarray) -> Queries:
-    """One query per user who has events on both sides of ``first``."""
+    """One query per user with events on both sides of ``first``."""
     user = np.flatnonzero((first > full.start) & (stop > first))
     history, target = replace(full, stop=first), replace(full, start=first, stop=stop)
     return Queries(user, history=history[user], target=target[user])
 
 
-def _only(full: Sequences, wanted: np.ndarray) -> Sequences:
-    """The same users with those events whose item is wanted."""
+def _only(full: Sequences, kept_items: np.ndarray) -> Sequences:
+    """The same users with only the events on some items, given as an ``(n_items,)`` boolean mask."""
     rows, positions = full.flat()
-    keep = wanted[full.items[positions]]
+    keep = kept_items[full.items[positions]]
     kept = positions[keep]
     stop = np.cumsum(np.bincount(rows[keep], minlength=len(full)))
     return replace(
@@ -316,7 +319,7 @@ def _only(full: Sequences, wanted: np.ndarray) -> Sequences:
         times=full.times[kept],
         ratings=full.ratings[kept],
         weights=full.weights[kept],
-        kinds=None if full.kinds is None else full.kinds[kept],
+        event_types=None if full.event_types is None else full.event_types[kept],
         start=np.concatenate([[0], stop[:-1]]),
         stop=stop,
     )
@@ -328,12 +331,12 @@ def _unseen(warm: Sequences, cold: Sequences, candidates: np.ndarray) -> Queries
 
 
 def _without_n(split: Callable[..., Split]) -> Callable[..., Split]:
-    """Let a split that holds out no fixed number of events be called like the others."""
+    """Give a split that does not take ``n`` the common signature."""
     return lambda data, *, n=10, seed=0: split(data, seed=seed)
 
 
 SPLITS: Registry[Callable[..., Split]] = Registry("split")
-"""Name to a function ``(data, *, n, seed)``; only ``leave-last-n`` reads ``n``."""
+"""Name to a function ``(data, *, n, seed)``; only ``leave-last-n`` uses ``n``."""
 
 SPLITS.add("leave-one-out", _without_n(leave_one_out))
 SPLITS.add("leave-last-n", leave_last_n)

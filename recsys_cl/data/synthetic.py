@@ -1,4 +1,4 @@
-"""A seeded world in which taste, popularity, text and drift are known, at any size."""
+"""Synthetic data: seeded users and items with known taste, popularity, text and drift, at any size."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ def synthetic(
     ties: float = 0.3,
     seed: int = 0,
 ) -> Interactions:
-    r"""Generate users with latent taste, and items whose text carries it.
+    r"""Generate users with latent tastes, and items whose texts reflect their topics.
 
     Each item belongs to one of 16 topics and has popularity :math:`\propto 1 / \text{rank}^{\text{skew}}`;
-    its text is mostly words of its topic. Each user follows a main topic 60 % of the time, a second one
+    its text consists mostly of words of its topic. Each user follows a main topic 60 % of the time, a second one
     25 % and any topic 15 %; for a share ``drift`` of the users the main topic changes once, at a random
-    moment. An interaction reaches a stage of the funnel *view*, *click*, *purchase*, the further the better
-    it fits the taste, and gets a rating from 1 to 5 in the same spirit.
+    time. An interaction that fits the user's taste better tends to reach a later stage of the funnel *view*, *click*,
+    *purchase* and to get a higher rating, from 1 to 5.
 
     Args:
-        n_users: 10² to 10⁶.
-        n_items: At least 32.
+        n_users: Number of users, 10² to 10⁶.
+        n_items: Number of items, at least 32.
         n_events: Number of interactions, default 20 per user; every user has at least 5.
-        skew: Exponent of the popularity law; 0 makes all items equally popular.
+        skew: Exponent of the power law of popularity; 0 makes all items equally popular.
         drift: Share of the users whose main topic changes.
         ties: Share of the events that share their timestamp with the user's previous one.
-        seed: Seed.
+        seed: Seed of all draws.
 
     Returns:
-        Interactions with event types, ratings, item texts and user attributes (an age that leans on the taste).
+        Interactions with event types, ratings, item texts and user attributes (an age that correlates with taste).
 
     Raises:
-        InputError: If the sizes do not fit together.
+        InputError: If there are too few items, or too few or too many events for the users and items.
 
     See: chapter 2.
 
@@ -92,7 +92,7 @@ def synthetic(
         item[open_rows] = _draw_items(topic, topic_of_item, popularity, rng)
         again = pd.Series(user * n_items + item).duplicated().to_numpy()
         open_rows = np.flatnonzero(again)
-        popularity = popularity**0.9  # flatter every round, so that users who have seen the hits get on
+        popularity = popularity**0.9  # flatter every round, so users who have seen the hits finish
 
     stage = np.minimum(2, (rng.random(n_events) < np.array([0.2, 0.4, 0.6])[fit]) * (1 + (rng.random(n_events) < 0.3)))
     rating = np.clip(np.round(2.5 + 0.75 * fit + rng.normal(0, 1, n_events)), 1, 5)
@@ -123,7 +123,7 @@ def synthetic(
 
 
 def _shorten(lengths: np.ndarray, longest: int) -> np.ndarray:
-    """Move what exceeds ``longest`` to the shortest users; the sum stays."""
+    """Cut lengths at ``longest`` and move the surplus to the shortest users; the sum stays the same."""
     surplus = int(np.maximum(lengths - longest, 0).sum())
     lengths = np.minimum(lengths, longest)
     while surplus:
@@ -138,7 +138,7 @@ def _shorten(lengths: np.ndarray, longest: int) -> np.ndarray:
 def _draw_items(
     topic: np.ndarray, topic_of_item: np.ndarray, popularity: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """One item of each given topic, in proportion to popularity: a single search in stacked intervals."""
+    """Draw an item of each given topic, in proportion to popularity: one search in stacked intervals."""
     order = np.argsort(topic_of_item, kind="stable")
     mass = np.bincount(topic_of_item, weights=popularity, minlength=TOPICS)
     share = popularity[order] / mass[topic_of_item[order]]
@@ -150,7 +150,7 @@ def _draw_items(
 
 
 def _texts(topic_of_item: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Twelve words an item, three quarters of them from its topic's vocabulary."""
+    """Twelve words per item, three quarters of them from its topic's vocabulary."""
     letters = np.array(list("bdfgklmnprstvz")), np.array(list("aeiou"))
     syllables = np.array([consonant + vowel for consonant in letters[0] for vowel in letters[1]])
     words = np.array(["".join(word) for word in rng.choice(syllables, size=(TOPICS * WORDS_PER_TOPIC, 3))])

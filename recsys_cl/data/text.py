@@ -1,7 +1,7 @@
-"""Item and history texts: templates, cleaning, and augmentation by other wordings.
+"""Item and history texts: templates, cleaning and text augmentation.
 
-Templates turn an item, or a user's history, into text for a language model. Other texts of the same meaning keep it
-from learning a catalogue's wording by heart.
+Templates turn an item, or a user's history, into text for a language model. Augmentation with texts of similar meaning
+keeps the model from memorising a catalogue's wording.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TEMPLATES: Mapping[str, str] = {
     "sentence": "{title} is a film from {year}. Its genres are {genres}.",
     "labels": "title: {title}; year: {year}; genres: {genres}",
 }
-"""Five ways to write down a film of which title, year and genres are known."""
+"""Five templates for a film with a title, a year and genres."""
 
 
 def item_texts(items: pd.DataFrame, template: str) -> list[str]:
@@ -36,8 +36,8 @@ def item_texts(items: pd.DataFrame, template: str) -> list[str]:
         template: A :class:`string.Formatter` template over the columns, e.g. ``"{title} ({year})"``.
 
     Returns:
-        One text per item; a missing value is left empty. Whole numbers are written without a point, also where
-        a missing value has made floats of them.
+        One text per item; a missing value is left empty. Whole numbers are written without a decimal point, even if
+        a missing value has turned the column into floats.
 
     Raises:
         InputError: If the template names a column that the items do not have.
@@ -63,18 +63,18 @@ def item_texts(items: pd.DataFrame, template: str) -> list[str]:
 
 
 def history_text(titles: Sequence[str], *, last: int = 20, opening: str = "Recently watched, latest last: ") -> str:
-    """A user's history as one text.
+    """A user's history as one sentence.
 
     Args:
         titles: Titles, oldest first.
-        last: How many of the latest are named.
-        opening: What stands before the titles.
+        last: Maximum number of titles; the latest are named.
+        opening: Text before the titles.
 
     Returns:
-        One sentence; the empty text for someone without a history.
+        One sentence; an empty string if there are no titles.
 
     Raises:
-        InputError: If not even one title may be named.
+        InputError: If ``last`` is below 1.
 
     See: chapter 3.
 
@@ -96,7 +96,7 @@ def strip_markup(text: str) -> str:
 
 
 def strip_punctuation(text: str) -> str:
-    """Remove apostrophes, and put a space for every other character that is no letter, digit or space.
+    """Remove apostrophes, and replace every other character that is not a letter, digit or space by a space.
 
     >>> strip_punctuation("Schindler's List (1993).")
     'Schindlers List  1993  '
@@ -105,10 +105,10 @@ def strip_punctuation(text: str) -> str:
 
 
 def drop_stop_words(text: str) -> str:
-    """Remove the 318 English words of scikit-learn's list, whatever their case.
+    """Remove the 318 English stop words of scikit-learn's list, ignoring case.
 
     References:
-        Nothman, Qin and Yurchak (2018), https://doi.org/10.18653/v1/W18-2502, on what such lists remove.
+        Nothman, Qin and Yurchak (2018), https://doi.org/10.18653/v1/W18-2502, on such lists.
 
     >>> drop_stop_words("In the Line of Fire")  # "fire", as in "to fire", is on the list
     'Line'
@@ -117,7 +117,7 @@ def drop_stop_words(text: str) -> str:
 
 
 def s_stem(text: str) -> str:
-    """Reduce plurals to singulars by three rules on the ending (words of four letters or more).
+    """S-stemmer: reduce plurals to singulars by three suffix rules (words of four letters or more).
 
     ============  ==========  ==================
     ending        becomes     unless it is
@@ -137,7 +137,7 @@ def s_stem(text: str) -> str:
 
 
 def _singular(word: str) -> str:
-    """The first rule whose ending fits decides; a rule that is barred changes nothing."""
+    """Apply the first rule whose suffix matches; its exceptions stay unchanged."""
     for ending, replacement, barred in (
         ("ies", "y", ("eies", "aies")),
         ("es", "e", ("aes", "ees", "oes")),
@@ -155,21 +155,21 @@ CLEANING: Mapping[str, Callable[[str], str]] = {
     "stop words": drop_stop_words,
     "stem": s_stem,
 }
-"""Name to a step of cleaning, in the order in which they make sense."""
+"""Cleaning steps by name, in their usual order."""
 
 
 def clean(text: str, steps: Iterable[str] = tuple(CLEANING)) -> str:
-    """Apply steps of cleaning one after another.
+    """Clean a text: apply cleaning steps one after another.
 
-    Made for methods that count words. Language models were trained on running text, stop words, capitals,
-    punctuation and all: chapter 3 measures what cleaning costs them.
+    Cleaning helps methods that count words. Language models were trained on running text with its stop words, capitals
+    and punctuation; chapter 3 measures what cleaning costs them.
 
     Args:
         text: The text.
         steps: Keys of :data:`CLEANING`, in the order of application.
 
     Returns:
-        The text with single spaces; it may be empty.
+        The cleaned text with single spaces; it may be empty.
 
     Raises:
         InputError: If a step is unknown.
@@ -181,12 +181,10 @@ def clean(text: str, steps: Iterable[str] = tuple(CLEANING)) -> str:
     """
     for step in steps:
         if step not in CLEANING:
-            raise InputError(f"unknown step of cleaning {step!r}; valid names are {', '.join(CLEANING)}")
+            raise InputError(f"unknown cleaning step {step!r}; valid names are {', '.join(CLEANING)}")
         text = CLEANING[step](text)
     return " ".join(text.split())
 
-
-FRAGMENT, WORD, CHOICE = 50, 51, 52  # what a random number is for, so that no two purposes share one
 
 _FRAGMENTS = re.compile(r"(?<=[.,;:])\s+")
 
@@ -194,14 +192,15 @@ _WORDS = re.compile(r"\w+")
 
 
 def drop_fragments(texts: Sequence[str], step: int, *, rate: float = 0.2, seed: int = 0) -> list[str]:
-    """Leave out fragments of each text, as another template of the same item would.
+    """Text augmentation: drop random fragments of each text, as a shorter template would.
 
-    A fragment ends with a comma, colon, semicolon or full stop. The first stays: templates open with the title.
+    A fragment ends with a comma, colon, semicolon or full stop. The first is kept, because templates start with the
+    title.
 
     Args:
         texts: Any number of texts.
-        step: Number of the draw: the same step leaves out the same fragments.
-        rate: Share of the fragments left out, in [0, 1).
+        step: Number of the draw: the same step drops the same fragments.
+        rate: Probability of dropping a fragment, in [0, 1).
         seed: Seed of the draws.
 
     Raises:
@@ -216,7 +215,7 @@ def drop_fragments(texts: Sequence[str], step: int, *, rate: float = 0.2, seed: 
     varied = []
     for row, text in enumerate(texts):
         first, *rest = _FRAGMENTS.split(text)
-        chance = counter_uniform(seed, FRAGMENT, step, row, np.arange(len(rest)))
+        chance = counter_uniform(seed, "dropped-fragment", step, row, np.arange(len(rest)))
         varied.append(" ".join([first, *(part for part, drawn in zip(rest, chance, strict=True) if drawn >= rate)]))
     return varied
 
@@ -224,13 +223,13 @@ def drop_fragments(texts: Sequence[str], step: int, *, rate: float = 0.2, seed: 
 def replace_words(
     texts: Sequence[str], step: int, *, synonyms: Mapping[str, Sequence[str]], rate: float = 0.2, seed: int = 0
 ) -> list[str]:
-    """Replace words of each text by words of similar meaning.
+    """Text augmentation: replace random words of each text by synonyms.
 
     Args:
         texts: Any number of texts.
         step: Number of the draw: the same step replaces the same words.
-        synonyms: Lower-case word to its replacements; other words stay.
-        rate: Share of the words that have replacements to be replaced, in [0, 1).
+        synonyms: Lower-case word to its synonyms; other words stay.
+        rate: Probability of replacing a word that has synonyms, in [0, 1).
         seed: Seed of the draws.
 
     Raises:
@@ -246,7 +245,8 @@ def replace_words(
     def varied(row: int, text: str) -> str:
         words = list(_WORDS.finditer(text))
         places = np.arange(len(words))
-        chance, choice = (counter_uniform(seed, purpose, step, row, places) for purpose in (WORD, CHOICE))
+        chance = counter_uniform(seed, "replaced-word", step, row, places)
+        choice = counter_uniform(seed, "synonym", step, row, places)
         parts, end = [], 0
         for word, drawn, pick in zip(words, chance, choice, strict=True):
             others = synonyms.get(word[0].lower(), ())

@@ -17,21 +17,21 @@ from recsys_cl.errors import InputError
 MAX_LEVELS = 64
 
 UNITS: Mapping[str, float] = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-"""In how many parts of a second times are counted."""
+"""Units of time, as ticks per second."""
 
 YEAR_2100 = 4_102_444_800
 
 BEYOND_SECONDS = 1e11
-"""A number above it is no time in seconds (the year 5138), but one in milliseconds since March 1973; and so on."""
+"""Largest number read as seconds (the year 5138); larger ones are milliseconds (from March 1973) or a smaller unit."""
 
 
 def show(value: object) -> str:
-    """A value as messages show it, without the type of NumPy."""
+    """Format a value for a message, without its NumPy type."""
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def require_columns(table: pd.DataFrame, columns: list[str], what: str) -> None:
-    """Demand that a table has some columns, and at least one row."""
+    """Check that a table has the required columns and at least one row."""
     missing = [column for column in columns if column not in table]
     if missing:
         raise InputError(
@@ -43,24 +43,24 @@ def require_columns(table: pd.DataFrame, columns: list[str], what: str) -> None:
 
 
 def require_no_missing(table: pd.DataFrame, column: str, what: str) -> None:
-    """Demand that a column has no empty place."""
+    """Check that a column has no missing value."""
     empty = table[column].isna().to_numpy()
     if empty.any():
         raise InputError(f"{what} row {int(np.argmax(empty)) + 1}: {column} is empty; fill it in or remove the row")
 
 
 def require_unique(table: pd.DataFrame, column: str, what: str) -> None:
-    """Demand that no value of a column occurs twice."""
+    """Check that the values of a column are unique."""
     again = table[column].duplicated().to_numpy()
     if again.any():
         row = int(np.argmax(again))
         raise InputError(
-            f"{what} row {row + 1}: {column} {show(table[column].iloc[row])} occurs a second time; keep one row of it"
+            f"{what} row {row + 1}: {column} {show(table[column].iloc[row])} occurs twice; keep one row of it"
         )
 
 
 def same_type(left: pd.DataFrame, right: pd.DataFrame, column: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ids as integers where both tables have integers, as text otherwise."""
+    """Convert the ids of both tables to text unless both have integers."""
     if all(pd.api.types.is_integer_dtype(table[column]) for table in (left, right)):
         return left, right
     as_text = [table[column].astype("string") for table in (left, right)]
@@ -68,7 +68,7 @@ def same_type(left: pd.DataFrame, right: pd.DataFrame, column: str) -> tuple[pd.
 
 
 def timestamps_in_seconds(column: pd.Series) -> np.ndarray:
-    """Numbers or dates as seconds since 1970, their unit told from their size."""
+    """Convert numbers or dates to seconds since 1970; the unit of numbers is detected from their magnitude."""
     column = column.infer_objects()
     if pd.api.types.is_datetime64_any_dtype(column):
         numbers = pd.Series(np.nan, index=column.index)  # pandas would count in the unit of the column
@@ -93,39 +93,39 @@ def timestamps_in_seconds(column: pd.Series) -> np.ndarray:
         row = int(np.argmax(odd))
         warnings.warn(
             f"{int(odd.sum())} timestamps lie before 1970 or after 2100, the first at row {row + 1} "
-            f"({show(column.iloc[row])}); if they are not what you mean, correct them",
+            f"({show(column.iloc[row])}); correct them unless you mean them",
             stacklevel=3,
         )
     return seconds
 
 
 def _in_seconds(numbers: pd.Series) -> pd.Series:
-    """Times counted in parts of a second, which their size gives away, as seconds."""
+    """Convert times to seconds; their magnitude tells the unit."""
     size = numbers.abs().to_numpy(dtype=np.float64, na_value=np.nan)
     finite = np.isfinite(size)
     if not (size[finite] > BEYOND_SECONDS).any():
         return numbers
     bounds = BEYOND_SECONDS * np.array(list(UNITS.values())[:-1])
-    unit = np.searchsorted(bounds, np.where(finite, size, 0.0))  # of each row
+    unit = np.searchsorted(bounds, np.where(finite, size, 0.0))  # (rows,) index into UNITS
     names, first = list(UNITS), int(np.argmax(finite))
     others = finite & (unit != unit[first])
     if others.any():
         row = int(np.argmax(others))
         raise InputError(
-            f"interactions row {row + 1}: timestamp {show(numbers.iloc[row])} is of the size of {names[unit[row]]}, "
-            f"that of row {first + 1}, {show(numbers.iloc[first])}, of {names[unit[first]]}; write all in seconds"
+            f"interactions row {row + 1}: timestamp {show(numbers.iloc[row])} has the magnitude of {names[unit[row]]}, "
+            f"row {first + 1} ({show(numbers.iloc[first])}) that of {names[unit[first]]}; write all in seconds"
         )
     name = names[unit[first]]
     warnings.warn(
-        f"{int(finite.sum())} timestamps are of the size of {name} and read as such, the first at row {first + 1} "
-        f"({show(numbers.iloc[first])})",
+        f"{int(finite.sum())} timestamps have the magnitude of {name} and are read as such, the first at row "
+        f"{first + 1} ({show(numbers.iloc[first])})",
         stacklevel=4,
     )
     return numbers / UNITS[name]
 
 
 def ratings_of(events: pd.DataFrame) -> np.ndarray:
-    """Ratings of the events; 1 where the table has none."""
+    """Ratings of the events; 1 if the table has none."""
     if "rating" not in events:
         return np.ones(len(events), dtype=np.float32)
     ratings = pd.to_numeric(events["rating"], errors="coerce").to_numpy(dtype=np.float32)
@@ -133,13 +133,13 @@ def ratings_of(events: pd.DataFrame) -> np.ndarray:
         row = int(np.argmin(np.isfinite(ratings)))
         raise InputError(
             f"interactions row {row + 1}: rating {show(events['rating'].iloc[row])} is not a finite number; "
-            "correct it, remove the row, or leave the rating column out"
+            "correct it, remove the row, or omit the rating column"
         )
     return ratings
 
 
 def event_weights_of(events: pd.DataFrame, weights: Mapping[str, float]) -> np.ndarray:
-    """Weights of the events by their types; 1 where the table has none."""
+    """Weights of the events by type; 1 if the table has no event types."""
     if "event" not in events:
         return np.ones(len(events), dtype=np.float32)
     weight = events["event"].map(dict(weights)).to_numpy(dtype=np.float32)
@@ -153,7 +153,7 @@ def event_weights_of(events: pd.DataFrame, weights: Mapping[str, float]) -> np.n
 
 
 def described_items(items: pd.DataFrame) -> Dataset:
-    """The items with a title and a text each: a missing title becomes the id, a missing text the title."""
+    """Give every item a title and a text: a missing title becomes the id, a missing text becomes the title."""
     ids = items["item_id"].astype("string")
     title = _text_column(items, "title").where(lambda column: column != "", ids)
     text = _text_column(items, "text")
@@ -176,7 +176,7 @@ def _text_column(items: pd.DataFrame, column: str) -> pd.Series:
 
 
 def attributes_of(users: pd.DataFrame, user_ids: np.ndarray) -> np.ndarray:
-    """Standardised numbers and centred one-hot categories, in the order of ``user_ids``: all zeros is the mean user."""
+    """Standardised numeric and centred one-hot attributes, in the order of ``user_ids``: zeros are the average user."""
     require_unique(users, "user_id", "users")
     rows = users.set_index("user_id").reindex(user_ids)
     columns = []

@@ -1,4 +1,4 @@
-"""From texts, ids and histories to vectors."""
+"""Encoders: item and user towers, sequence encoders, attention, generators and discriminators."""
 
 from recsys_cl.encoders.generator import Discriminator, Generator, ItemPolicy
 from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling

@@ -1,6 +1,6 @@
-r"""Attention, written out: pure functions on tensors ``(batch, heads, tokens, dim)``.
+r"""Attention: scaled dot-product and multi-head attention, masks and position encodings as pure functions.
 
-A mask is boolean, true where a query may look, or is added to the scores.
+A mask is boolean, true where a query may attend, or additive.
 
 See: chapter 1 derives them and checks them against loaded models; chapter 7 reads histories with them.
 """
@@ -18,17 +18,17 @@ Projection = Callable[[Tensor], Tensor]
 
 
 def attention_weights(query: Tensor, key: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    r"""How much each query takes from each key.
+    r"""Attention weights: how much each query attends to each key.
 
     .. math:: A = \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt{d}}\right)
 
     Args:
-        query: ``(..., queries, dim)``.
-        key: ``(..., keys, dim)``.
+        query: Queries ``(..., queries, dim)``.
+        key: Keys ``(..., keys, dim)``.
         mask: Boolean or additive, broadcast to ``(..., queries, keys)``.
 
     Returns:
-        ``(..., queries, keys)``; rows add up to 1, or to 0 where a query may look nowhere.
+        ``(..., queries, keys)``; rows sum to 1, or to 0 if a query may attend to nothing.
 
     References:
         Vaswani et al. (2017), Attention Is All You Need, NeurIPS.
@@ -48,18 +48,18 @@ def attention_weights(query: Tensor, key: Tensor, *, mask: Tensor | None = None)
 
 
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    r"""Average the values, weighted by how well each key answers the query.
+    r"""Scaled dot-product attention: average the values, weighted by the match of their keys with the query.
 
     .. math:: \operatorname{attention}(Q, K, V) = \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt{d}}\right) V
 
     Args:
-        query: ``(..., queries, dim)``.
-        key: ``(..., keys, dim)``.
-        value: ``(..., keys, value dim)``.
+        query: Queries ``(..., queries, dim)``.
+        key: Keys ``(..., keys, dim)``.
+        value: Values ``(..., keys, value dim)``.
         mask: Boolean or additive, broadcast to ``(..., queries, keys)``.
 
     Returns:
-        ``(..., queries, value dim)``; zeros for a query that may look nowhere.
+        ``(..., queries, value dim)``; zeros for a query that may attend to nothing.
 
     References:
         Vaswani et al. (2017), Attention Is All You Need, NeurIPS.
@@ -74,7 +74,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, *, m
 
 
 def causal_mask(tokens: int) -> Tensor:
-    """Each place sees itself and those before it, ``(tokens, tokens)``.
+    """Causal mask ``(tokens, tokens)``: each position attends to itself and earlier positions.
 
     See: chapter 1.
 
@@ -87,7 +87,7 @@ def causal_mask(tokens: int) -> Tensor:
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """Cut the last dimension into heads: ``(batch, tokens, heads · dim)`` to ``(batch, heads, tokens, dim)``.
+    """Split the last dimension into heads: ``(batch, tokens, heads · dim)`` to ``(batch, heads, tokens, dim)``.
 
     >>> split_heads(torch.arange(4.0).view(1, 1, 4), 2)[0, :, 0]
     tensor([[0., 1.],
@@ -114,28 +114,26 @@ def multi_head_attention(
     output: Projection,
     *,
     heads: int,
-    key_value_heads: int | None = None,
     mask: Tensor | None = None,
     rotate: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    r"""Attend several times at once, each head in a subspace of its own.
+    r"""Multi-head attention: attend several times in parallel, each head in its own subspace.
 
     .. math:: \operatorname{MHA}(X) = [H_1, \dots, H_h]\, W_O, \qquad
         H_i = \operatorname{attention}(X W_Q^{(i)}, X W_K^{(i)}, X W_V^{(i)})
 
     With fewer heads for keys and values than for queries (grouped-query attention), neighbouring query heads
-    share a key and a value: less to keep while generating.
+    share a key and a value, which makes the cache smaller during generation.
 
     Args:
-        x: ``(batch, tokens, width)``.
-        query: To ``heads · dim``.
-        key: To ``key_value_heads · dim``.
-        value: To ``key_value_heads · dim``.
-        output: Back to ``width``.
+        x: Input ``(batch, tokens, width)``.
+        query: Projection from ``width`` to ``heads · dim``.
+        key: Projection from ``width`` to ``heads · dim``, or to a divisor of it: fewer heads for keys and values.
+        value: Projection of the same width as ``key``.
+        output: Projection from ``heads · dim`` to ``width``.
         heads: Number of query heads.
-        key_value_heads: A divisor of ``heads``; by default as many.
         mask: Boolean or additive, broadcast to ``(batch, heads, tokens, tokens)``.
-        rotate: Applied to queries and keys ``(batch, heads, tokens, dim)``, as :func:`rotary` is.
+        rotate: Position encoding of queries and keys ``(batch, heads, tokens, dim)``, such as :func:`rotary`.
 
     Returns:
         ``(batch, tokens, width)``.
@@ -146,15 +144,16 @@ def multi_head_attention(
 
     See: chapter 1.
 
-    >>> x = torch.tensor([[[2.0, 4.0]]])  # one token looks at itself
+    >>> x = torch.tensor([[[2.0, 4.0]]])  # one token attends to itself
     >>> same = torch.nn.Identity()
     >>> multi_head_attention(x, same, same, same, same, heads=2)
     tensor([[[2., 4.]]])
     """
-    groups = heads // (key_value_heads or heads)
+    projected = query(x), key(x), value(x)  # (B, T, H d), (B, T, H d / g) twice
+    groups = projected[0].shape[-1] // projected[1].shape[-1]
     q, k, v = (
-        split_heads(project(x), count)
-        for project, count in ((query, heads), (key, heads // groups), (value, heads // groups))
+        split_heads(part, count)
+        for part, count in zip(projected, (heads, heads // groups, heads // groups), strict=True)
     )  # (B, H, T, d), (B, H / g, T, d) twice
     if rotate is not None:
         q, k = rotate(q), rotate(k)
@@ -163,18 +162,18 @@ def multi_head_attention(
 
 
 def sinusoidal_positions(tokens: int, dim: int, *, base: float = 10_000.0) -> Tensor:
-    r"""Positions as waves of falling frequency, to be added to embeddings.
+    r"""Sinusoidal position encodings, to be added to embeddings.
 
     .. math:: P_{t, 2i} = \sin(t\, \omega_i), \quad P_{t, 2i + 1} = \cos(t\, \omega_i), \qquad
         \omega_i = \text{base}^{-2i / d}
 
-    The product of two positions depends on their distance alone:
+    The dot product of two positions depends only on their distance:
     :math:`P_s \cdot P_t = \sum_i \cos((s - t)\, \omega_i)`.
 
     Args:
-        tokens: How many positions.
-        dim: An even number.
-        base: The longest wave has about :math:`2 \pi\, \text{base}` positions.
+        tokens: Number of positions.
+        dim: Width of the encodings, an even number.
+        base: Sets the longest wavelength to about :math:`2 \pi\, \text{base}` positions.
 
     Returns:
         ``(tokens, dim)``.
@@ -193,22 +192,22 @@ def sinusoidal_positions(tokens: int, dim: int, *, base: float = 10_000.0) -> Te
 
 
 def rotary(x: Tensor, *, position: Tensor | None = None, base: float = 10_000.0) -> Tensor:
-    r"""Turn each pair of coordinates by an angle that grows with the position.
+    r"""Rotary position encoding (RoPE): rotate each pair of coordinates by an angle proportional to the position.
 
     .. math:: \begin{pmatrix} x'_i \\ x'_{i + d/2} \end{pmatrix} =
         \begin{pmatrix} \cos t \omega_i & -\sin t \omega_i \\ \sin t \omega_i & \cos t \omega_i \end{pmatrix}
         \begin{pmatrix} x_i \\ x_{i + d/2} \end{pmatrix}, \qquad \omega_i = \text{base}^{-2i/d}
 
-    A product of a query and a key turned so depends on their contents and on the distance between them. Lengths
-    stay, so values, which are not turned, and scores at distance 0 are as they were.
+    The dot product of a rotated query and a rotated key depends on their contents and on the distance between them.
+    Rotation preserves norms and leaves scores at distance 0 unchanged; values are not rotated.
 
     Args:
         x: Queries or keys, ``(batch, heads, tokens, dim)``, dim even.
-        position: ``(tokens,)`` or ``(batch, 1, tokens)``; by default 0, 1, 2, …
-        base: The longest wave has about :math:`2 \pi\, \text{base}` positions.
+        position: Positions ``(tokens,)`` or ``(batch, 1, tokens)``; by default 0, 1, 2, …
+        base: Sets the longest wavelength to about :math:`2 \pi\, \text{base}` positions.
 
     Returns:
-        As ``x``.
+        The rotated vectors, in the shape of ``x``.
 
     References:
         Su et al. (2024), RoFormer, Neurocomputing.

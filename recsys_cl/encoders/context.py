@@ -1,4 +1,4 @@
-"""What surrounds an event, as vectors: time since the last one, hour, rating, event type, who acts."""
+"""Context features of events as vectors: time since the previous event, hour, rating, event type, user attributes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GAPS, HOURS, RATINGS = 32, 24, 21
 
 
 def gap_numbers(seconds: np.ndarray) -> np.ndarray:
-    """Time since the event before, on a scale of powers of 2: 0 within the same second, 17 for a day.
+    """Bin the time since the previous event by powers of 2: 0 within the same second, 17 for a day.
 
     >>> gap_numbers(np.array([0, 1, 3, 86_400])).tolist()
     [0, 1, 2, 17]
@@ -36,24 +36,24 @@ def _rating(log: Sequences, rows: np.ndarray, event: np.ndarray) -> np.ndarray:
     return np.clip(np.round(2 * log.ratings[event]), 0, RATINGS - 1).astype(np.int64)
 
 
-def _kind(log: Sequences, rows: np.ndarray, event: np.ndarray) -> np.ndarray:
-    return np.zeros(len(event), dtype=np.int64) if log.kinds is None else log.kinds[event]
+def _event_type(log: Sequences, rows: np.ndarray, event: np.ndarray) -> np.ndarray:
+    return np.zeros(len(event), dtype=np.int64) if log.event_types is None else log.event_types[event]
 
 
 FEATURES: Mapping[str, Callable[[Sequences, np.ndarray, np.ndarray], np.ndarray]] = {
     "gap": _gap,
     "hour": _hour,
     "rating": _rating,
-    "kind": _kind,
+    "event_type": _event_type,
 }
-"""Features of events by name: log, row and place of each event to whole numbers ``(T,)``."""
+"""Event features by name: functions from the log, row and log position of each event to bin numbers ``(T,)``."""
 
 
 def feature_names(text: str) -> list[str]:
-    """The features of a config, such as ``"gap+hour"``; ``"user"`` stands for the user's attributes.
+    """Parse the features of a config, such as ``"gap+hour"``; ``"user"`` stands for the user attributes.
 
     Raises:
-        InputError: If one is unknown.
+        InputError: If a feature is unknown.
     """
     names = [name.strip() for name in text.split("+") if name.strip()]
     for name in names:
@@ -63,56 +63,56 @@ def feature_names(text: str) -> list[str]:
 
 
 def event_features(log: Sequences, rows: np.ndarray, event: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Whole numbers of events.
+    """Bin numbers of the features of events.
 
     Args:
         log: Histories.
-        rows: ``(T,)`` history of each event.
-        event: ``(T,)`` its place in the log.
-        names: Features out of :data:`FEATURES`, in the order of the columns; others are passed over.
+        rows: ``(T,)`` row of each event in ``log``.
+        event: ``(T,)`` log position of each event.
+        names: Features in the order of the columns; names that are not in :data:`FEATURES` are skipped.
 
     Returns:
-        ``(T, features)``.
+        ``(T, features)`` integers.
     """
     columns = [FEATURES[name](log, rows, event) for name in names if name in FEATURES]
     return np.stack(columns, axis=1) if columns else np.zeros((len(event), 0), dtype=np.int64)  # (T, F)
 
 
 class Context(nn.Module):
-    r"""Vectors to add to the events' items: :math:`c_t = \sum_f E_f[x_{tf}] + A a_u`, zero before training.
+    r"""Context embedding, added to the item vectors: :math:`c_t = \sum_f E_f[x_{tf}] + A a_u`, zero before training.
 
     Args:
-        names: Features, as :func:`feature_names` gives them.
-        n_kinds: Number of event types.
-        n_attributes: Width of the user attributes.
+        names: Feature names, as returned by :func:`feature_names`.
+        n_event_types: Number of event types.
+        n_attributes: Number of user attributes.
         dim: Width of the vectors.
 
     Raises:
-        InputError: If event types or user attributes are asked for and the data has none.
+        InputError: If ``names`` contains event types or user attributes that the data lacks.
 
     See: chapter 7.
     """
 
-    def __init__(self, names: Sequence[str], *, n_kinds: int, n_attributes: int, dim: int) -> None:
+    def __init__(self, names: Sequence[str], *, n_event_types: int, n_attributes: int, dim: int) -> None:
         super().__init__()
-        if ("kind" in names and n_kinds == 0) or ("user" in names and n_attributes == 0):
+        if ("event_type" in names and n_event_types == 0) or ("user" in names and n_attributes == 0):
             raise InputError(
-                f"context={'+'.join(names)!r} on data with {n_kinds} event types and {n_attributes} user attributes; "
-                "leave out what is not there"
+                f"context={'+'.join(names)!r} on data with {n_event_types} event types and {n_attributes} user "
+                "attributes; leave out what the data lacks"
             )
-        sizes = {"gap": GAPS, "hour": HOURS, "rating": RATINGS, "kind": n_kinds}
+        sizes = {"gap": GAPS, "hour": HOURS, "rating": RATINGS, "event_type": n_event_types}
         self.tables = nn.ModuleList(nn.Embedding(sizes[name], dim) for name in names if name in FEATURES)
         self.attributes = nn.Linear(n_attributes, dim, bias=False) if "user" in names else None
         for weight in self.parameters():
             nn.init.zeros_(weight)
 
     def forward(self, features: Tensor, attributes: Tensor | None, lengths: Tensor) -> Tensor:
-        """Vectors of the events of a ragged batch.
+        """Context vectors of the events of a ragged batch.
 
         Args:
-            features: ``(T, F)`` of :func:`event_features`.
-            attributes: ``(B, a)``, or ``None`` for people of whom nothing is known: all at the mean.
-            lengths: ``(B,)``.
+            features: ``(T, F)`` bin numbers from :func:`event_features`.
+            attributes: ``(B, a)`` user attributes, or ``None`` if unknown, which stands for the average user.
+            lengths: ``(B,)`` number of events of each row.
 
         Returns:
             ``(T, dim)``.

@@ -1,4 +1,4 @@
-"""The two players of an adversarial game, and the one that draws items instead of making vectors."""
+"""Generators and discriminators of GANs: of item vectors, and an item policy that samples existing items (IRGAN)."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch.nn.utils.parametrizations import spectral_norm
 from recsys_cl.errors import InputError
 
 SLOPE = 0.2
-"""Of LeakyReLU below 0: a unit that is off still passes gradient on to the other player."""
+"""Negative slope of LeakyReLU: an inactive unit still passes gradient on to the other network."""
 
 
 class Generator(nn.Module):
-    r"""Vectors from noise, for a user or for nobody: the density is whatever the network makes of the noise.
+    r"""Generator: map noise to item vectors, optionally conditioned on a user's vector.
 
     .. math:: v_k = A u + W_3\, \phi\big(W_2\, \phi(W_u u + W_z z_k + b_1) + b_2\big) + b_3,
         \qquad \phi = \operatorname{LeakyReLU}
 
-    A starts at the identity, so that a user's samples start around the user's own vector, where the negatives are
-    hard. What depends on the user alone is computed once for all k draws.
+    A starts at the identity, so a user's first samples lie near the user's own vector, where negatives are hard. The
+    terms that depend only on the user are computed once for all k samples.
 
     Args:
-        condition: Width of the user's vector, 0 where nothing is conditioned on.
+        condition: Width of the user vector; 0 for an unconditional generator.
         noise: Width of the noise.
         out: Width of the samples.
         hidden: Width of the two hidden layers.
-        normalise: Whether samples have length 1, as vectors do that are compared by cosine.
+        normalise: Whether to scale samples to unit length, as for vectors compared by cosine.
 
     Raises:
-        InputError: If a width is below 1 (the condition's: below 0).
+        InputError: If a width is below 1 (``condition``: below 0).
 
     References:
         Goodfellow et al. (2014), https://arxiv.org/abs/1406.2661; Mirza and Osindero (2014),
@@ -59,17 +59,17 @@ class Generator(nn.Module):
         self.normalise = normalise
 
     def forward(self, condition: Tensor | None, noise: Tensor) -> Tensor:
-        """Make samples.
+        """Generate samples.
 
         Args:
-            condition: ``(batch, condition)``, or ``None`` for a generator without.
+            condition: User vectors ``(batch, condition)``, or ``None`` for an unconditional generator.
             noise: ``(batch, k, noise)``.
 
         Returns:
-            ``(batch, k, out)``
+            Samples ``(batch, k, out)``.
 
         Raises:
-            InputError: If a condition is missing, or one is given that the generator has no weights for.
+            InputError: If a conditional generator gets no condition, or an unconditional one gets one.
         """
         _check_condition("generator", condition, self.skip is not None)
         hidden = self.of_noise(noise)  # (B, k, h)
@@ -82,24 +82,25 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    r"""The logit of a vector's being real, given the user or by itself.
+    r"""Discriminator: the logit that an item vector is real, optionally conditioned on a user's vector.
 
     .. math:: D(u, v) = \operatorname{MLP}([v,\ u,\ u \odot v])
 
-    The product lets it compare the two: whether this user would like this item, not only whether it is an item.
+    The product lets it compare the two: whether this user would like this item, not only whether the vector looks like
+    an item.
 
-    With ``spectral`` each layer's matrix is divided by an estimate of its largest singular value. The steepest
-    slope of the whole is then at most about 1, times that of the product: D cannot become so sure that the generator
-    no longer learns from it. Each forward pass in training mode improves the estimates by one power iteration.
+    With ``spectral`` each layer's matrix is divided by an estimate of its largest singular value (spectral
+    normalisation). The Lipschitz constant of the MLP is then at most about 1, so D cannot become so confident that the
+    generator stops learning. Each forward pass in training mode refines the estimates by one power iteration.
 
     Args:
-        dim: Width of the vectors.
-        condition: Width of the user's vector: ``dim``, or 0 where nothing is conditioned on.
+        dim: Width of the item vectors.
+        condition: Width of the user vector: ``dim``, or 0 for an unconditional discriminator.
         hidden: Width of the two hidden layers.
-        spectral: Whether the layers are normalised.
+        spectral: Whether to apply spectral normalisation.
 
     Raises:
-        InputError: If a width is below 1 (the condition's: below 0), or vectors and users differ in width.
+        InputError: If a width is below 1 (``condition``: below 0), or item and user vectors differ in width.
 
     References:
         Goodfellow et al. (2014), https://arxiv.org/abs/1406.2661; Miyato et al. (2018),
@@ -126,18 +127,17 @@ class Discriminator(nn.Module):
         self.conditional = condition > 0
 
     def forward(self, vectors: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Judge vectors.
+        """Classify vectors as real or generated.
 
         Args:
-            vectors: ``(..., dim)``.
-            condition: ``(..., dim)``, of the same shape or one that broadcasts to it, or ``None`` for a
-                discriminator without.
+            vectors: Item vectors ``(..., dim)``.
+            condition: User vectors that broadcast to ``(..., dim)``, or ``None`` for an unconditional discriminator.
 
         Returns:
-            Logits ``(...)``: above 0 for real.
+            Logits ``(...)``, positive for real.
 
         Raises:
-            InputError: If a condition is missing, or one is given that the discriminator has no weights for.
+            InputError: If a conditional discriminator gets no condition, or an unconditional one gets one.
         """
         _check_condition("discriminator", condition, self.conditional)
         if condition is not None:
@@ -146,16 +146,16 @@ class Discriminator(nn.Module):
 
 
 class ItemPolicy(nn.Module):
-    r"""A generator over items that exist: which one to show a user.
+    r"""Item policy: a generator that samples existing items for a user.
 
     .. math:: p(i \mid u) = \operatorname{softmax}_i \big(v_i^\top W u / \tau\big)
 
-    W starts at the identity: the policy starts as the recommender whose vectors it gets. A draw is an item's number,
+    W starts at the identity, so the policy starts as the recommender whose vectors it gets. A sample is an item number,
     through which no gradient flows; :func:`~recsys_cl.losses.policy_gradient.reinforce_loss` and
-    :func:`~recsys_cl.losses.policy_gradient.gumbel_softmax_sample` are the two ways around that.
+    :func:`~recsys_cl.losses.policy_gradient.gumbel_softmax_sample` are two ways around that.
 
     Args:
-        dim: Width of users' and items' vectors.
+        dim: Width of the user and item vectors.
         temperature: :math:`\tau > 0`.
 
     Raises:
@@ -167,7 +167,7 @@ class ItemPolicy(nn.Module):
     See: chapter 10.
 
     >>> policy = ItemPolicy(2)
-    >>> policy(torch.eye(2), torch.zeros(4, 2)).exp().tolist()  # items that are all alike
+    >>> policy(torch.eye(2), torch.zeros(4, 2)).exp().tolist()  # identical items
     [[0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]]
     """
 
@@ -184,8 +184,8 @@ class ItemPolicy(nn.Module):
         """Log-probabilities of all items.
 
         Args:
-            user: ``(batch, dim)``.
-            table: ``(n_items, dim)`` item vectors.
+            user: User vectors ``(batch, dim)``.
+            table: Item vectors ``(n_items, dim)``.
 
         Returns:
             ``(batch, n_items)``
@@ -195,7 +195,7 @@ class ItemPolicy(nn.Module):
 
 def _check_widths(*, condition: int = 0, **widths: int) -> None:
     if condition < 0:
-        raise InputError(f"condition={condition}; give the width of the users' vectors, or 0 for none")
+        raise InputError(f"condition={condition}; give the width of the user vectors, or 0 for none")
     for name, width in widths.items():
         if width < 1:
             raise InputError(f"{name}={width}; give a width of at least 1")
@@ -203,6 +203,8 @@ def _check_widths(*, condition: int = 0, **widths: int) -> None:
 
 def _check_condition(player: str, condition: Tensor | None, expected: bool) -> None:
     if expected and condition is None:
-        raise InputError(f"this {player} was built for users and got no condition; pass their vectors")
+        raise InputError(f"this {player} is conditional and got no condition; pass the user vectors")
     if not expected and condition is not None:
-        raise InputError(f"this {player} was built without a condition and got one; pass None, or give it the width")
+        raise InputError(
+            f"this {player} is unconditional and got a condition; pass None, or build it with condition=WIDTH"
+        )

@@ -1,13 +1,13 @@
-"""Encoders of behaviour: the vectors of a history's items in, a state after each event out.
+"""Sequence encoders (Transformer, GRU): from the item vectors of a history to a state after each event.
 
-A batch is ragged: the events of all histories stand in one ``(T, dim)`` tensor, row by row, oldest first, and
-``lengths`` says where rows end. Linear maps, norms and losses then see real events alone; only the product of
-queries and keys is padded, to the longest history of the batch.
+A batch is ragged: the events of all histories form one ``(T, dim)`` tensor, row by row, oldest first, and ``lengths``
+says where rows end. Linear maps, norms and losses thus see only real events; only attention is padded, to the longest
+history of the batch.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,18 +16,17 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from recsys_cl.encoders.attention import merge_heads, rotary, split_heads
 from recsys_cl.errors import InputError
-
-SequenceEncoderName = Literal["causal", "bidirectional", "gru"]
+from recsys_cl.registry import Registry
 
 
 def padded_places(lengths: Tensor) -> tuple[Tensor, int]:
-    """Where each event of a ragged batch stands once its rows are padded on the right and laid end to end.
+    """Position of each event of a ragged batch after padding its rows on the right and joining them.
 
     Args:
-        lengths: ``(B,)``.
+        lengths: ``(B,)`` number of events of each row.
 
     Returns:
-        ``(T,)`` places, and the length S of the longest row.
+        ``(T,)`` positions, and the length S of the longest row.
 
     >>> padded_places(torch.tensor([2, 0, 1]))  # the third row begins at 2 S
     (tensor([0, 1, 4]), 2)
@@ -39,21 +38,21 @@ def padded_places(lengths: Tensor) -> tuple[Tensor, int]:
 
 
 def pad(x: Tensor, where: Tensor, rows: int) -> Tensor:
-    """Lay ragged events ``(T, d)`` out as ``(rows, S, d)``, zeros in empty places."""
+    """Scatter ragged events ``(T, d)`` to their padded positions ``(rows, d)``; empty positions are zero."""
     places = x.new_zeros(rows, x.shape[1])  # (B S, d)
     return places.index_copy(0, where, x)
 
 
 class SelfAttention(nn.Module):
-    """Attention of the events of each history to each other, by content and by distance.
+    """Self-attention within each history, by content and distance.
 
-    Queries and keys are turned by their position (:func:`~recsys_cl.encoders.attention.rotary`), so that only the
-    distance between two events counts, not how long the window before them happens to be.
+    Queries and keys are rotated by their position (:func:`~recsys_cl.encoders.attention.rotary`), so only the distance
+    between two events matters, not the number of events before them.
 
     Args:
-        dim: Width of the events.
-        heads: A divisor of ``dim``.
-        causal: Whether an event sees itself and those before it, or all.
+        dim: Width of the event vectors.
+        heads: Number of attention heads, a divisor of ``dim`` with an even quotient.
+        causal: Whether an event attends only to itself and earlier events, or to all.
     """
 
     def __init__(self, dim: int, *, heads: int, causal: bool) -> None:
@@ -63,7 +62,7 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Mix the events of each history: ``(T, dim)`` to ``(T, dim)``."""
+        """Attend within each history: ``(T, dim)`` to ``(T, dim)``."""
         where, longest = padded_places(lengths)
         projected = pad(self.project(x), where, len(lengths) * longest)  # (B S, 3d)
         query, key, value = (
@@ -74,21 +73,21 @@ class SelfAttention(nn.Module):
             inside = (torch.arange(longest, device=x.device) < lengths[:, None])[:, None, None]  # (B, 1, 1, S)
         mixed = F.scaled_dot_product_attention(
             rotary(query), rotary(key), value, attn_mask=inside, is_causal=self.causal
-        )  # (B, H, S, d / H); with causal attention the padding comes after all that is real, and nobody sees it
+        )  # (B, H, S, d / H); with causal attention no event attends to the padding, which comes last
         return self.out(merge_heads(mixed).flatten(0, 1)[where])  # (T, d)
 
 
 class TransformerBlock(nn.Module):
-    r"""Attention, then a small network on each event, both beside a residual path.
+    r"""Pre-norm Transformer block: self-attention, then a feed-forward network, each with a residual connection.
 
     .. math:: X \leftarrow X + \operatorname{attention}(\operatorname{norm}(X)), \qquad
         X \leftarrow X + W_2 \operatorname{GELU}(W_1 \operatorname{norm}(X))
 
     Args:
-        dim: Width.
-        heads: Attention heads.
-        dropout: Dropout on what each step adds.
-        causal: Whether an event sees itself and those before it, or all.
+        dim: Width of the event vectors.
+        heads: Number of attention heads.
+        dropout: Dropout probability on the output of each sublayer.
+        causal: Whether an event attends only to itself and earlier events, or to all.
     """
 
     def __init__(self, dim: int, *, heads: int, dropout: float, causal: bool) -> None:
@@ -105,17 +104,17 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A Transformer over histories: SASRec's if causal, BERT4Rec's if not.
+    """Transformer over histories: causal as in SASRec, or bidirectional as in BERT4Rec.
 
     Args:
-        dim: Width.
+        dim: Width of the event vectors.
         blocks: Number of blocks.
-        heads: Attention heads, a divisor of ``dim`` with an even quotient.
-        dropout: Dropout on the input and in the blocks.
-        causal: Whether an event sees itself and those before it, or all.
+        heads: Number of attention heads, a divisor of ``dim`` with an even quotient.
+        dropout: Dropout probability on the input and in the blocks.
+        causal: Whether an event attends only to itself and earlier events, or to all.
 
     Raises:
-        InputError: If the heads do not divide the width into even parts.
+        InputError: If ``dim`` does not split into heads of an even width.
 
     References:
         Kang and McAuley (2018), https://arxiv.org/abs/1808.09781;
@@ -139,10 +138,10 @@ class Transformer(nn.Module):
 
         Args:
             x: ``(T, dim)`` vectors of all events, row by row, oldest first.
-            lengths: ``(B,)`` events of each row; they add up to T.
+            lengths: ``(B,)`` number of events of each row, T in total.
 
         Returns:
-            ``(T, dim)``.
+            ``(T, dim)`` state after each event.
         """
         x = self.dropout(x)  # (T, d)
         for block in self.blocks:
@@ -151,12 +150,12 @@ class Transformer(nn.Module):
 
 
 class GRU(nn.Module):
-    """A recurrent network over histories, of the same signature as a causal :class:`Transformer` (GRU4Rec).
+    """GRU over histories (GRU4Rec), with the interface of a causal :class:`Transformer`.
 
     Args:
-        dim: Width.
+        dim: Width of the event vectors.
         blocks: Number of layers.
-        dropout: Dropout on the input and between layers.
+        dropout: Dropout probability on the input and between layers.
 
     References:
         Hidasi et al. (2016), https://arxiv.org/abs/1511.06939.
@@ -171,7 +170,7 @@ class GRU(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """States of ragged histories, ``(T, dim)``; no row may be empty."""
+        """State after each event of ragged histories, ``(T, dim)``; no row may be empty."""
         where, longest = padded_places(lengths)
         padded = pad(self.dropout(x), where, len(lengths) * longest).view(len(lengths), longest, -1)  # (B, S, d)
         packed = pack_padded_sequence(padded, lengths.cpu(), batch_first=True, enforce_sorted=False)
@@ -180,10 +179,23 @@ class GRU(nn.Module):
         return self.norm(nn.utils.rnn.pad_packed_sequence(states, batch_first=True)[0].flatten(0, 1)[where])  # (T, d)
 
 
-def sequence_encoder(
-    name: SequenceEncoderName, dim: int, *, blocks: int, heads: int, dropout: float
-) -> Transformer | GRU:
-    """An encoder by name."""
-    if name == "gru":
-        return GRU(dim, blocks=blocks, dropout=dropout)
-    return Transformer(dim, blocks=blocks, heads=heads, dropout=dropout, causal=name == "causal")
+SEQUENCE_ENCODERS: Registry[Callable[..., Transformer | GRU]] = Registry("sequence encoder")
+"""Name to a factory ``(dim, *, blocks, heads, dropout)``: ``sasrec:encoder=gru``."""
+
+
+@SEQUENCE_ENCODERS.add("causal")
+def causal(dim: int, *, blocks: int, heads: int, dropout: float) -> Transformer:
+    """Causal Transformer: an event attends to itself and earlier events (SASRec)."""
+    return Transformer(dim, blocks=blocks, heads=heads, dropout=dropout, causal=True)
+
+
+@SEQUENCE_ENCODERS.add("bidirectional")
+def bidirectional(dim: int, *, blocks: int, heads: int, dropout: float) -> Transformer:
+    """Bidirectional Transformer: every event attends to all events (BERT4Rec)."""
+    return Transformer(dim, blocks=blocks, heads=heads, dropout=dropout, causal=False)
+
+
+@SEQUENCE_ENCODERS.add("gru")
+def gru(dim: int, *, blocks: int, heads: int, dropout: float) -> GRU:
+    """GRU with ``blocks`` layers (GRU4Rec); ``heads`` is ignored."""
+    return GRU(dim, blocks=blocks, dropout=dropout)

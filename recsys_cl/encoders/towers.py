@@ -1,21 +1,20 @@
-"""Item and user towers: from ids, texts and histories to vectors that can be compared.
+"""Item and user towers: encoders of item ids, item texts and user histories for two-tower models.
 
 See: chapter 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_cl.errors import InputError
-
-UserTowerName = Literal["attention", "mean", "mlp"]
+from recsys_cl.registry import Registry
 
 
 class ItemTower(nn.Module):
@@ -23,21 +22,22 @@ class ItemTower(nn.Module):
 
     .. math:: v_i = W t_i + z_i\, e_i
 
-    with the language model's embedding :math:`t_i` untouched. :math:`z_i` is 0 for an item without training
-    events, whose id vector nobody has taught anything, and for ids dropped in training: both leave the text.
+    with the language model's embedding :math:`t_i` frozen. :math:`z_i` is 0 for an item without training events, whose
+    id vector is untrained, and for ids dropped in training: both leave only the text.
 
     Args:
-        warm: ``(n_items,)`` whether an item has training events.
+        warm: ``(n_items,)`` mask, true for items with training events.
         text: ``(n_items, text_dim)`` text embeddings, centred and normalised, or ``None``.
-        dim: Dimension of the vectors.
-        ids: Whether there is an id embedding.
+        dim: Width of the item vectors.
+        ids: Whether to use an id embedding.
 
     Attributes:
-        shift: ``(n_items, dim)`` perturbation :math:`\delta_i` in units of the vectors' own norms, or ``None``:
-            :math:`v_i + \lVert v_i \rVert\, \delta_i` wherever items are read or scored. Chapter 9 trains against it.
+        shift: ``(n_items, dim)`` perturbation :math:`\delta_i` relative to the norms of the vectors, or ``None``:
+            :math:`v_i + \lVert v_i \rVert\, \delta_i` wherever items are read or scored (adversarial training,
+            chapter 9).
 
     Raises:
-        InputError: If there is neither text nor id.
+        InputError: If there are neither texts nor ids.
 
     See: chapter 5.
     """
@@ -45,7 +45,7 @@ class ItemTower(nn.Module):
     def __init__(self, warm: Tensor, text: Tensor | None, *, dim: int, ids: bool) -> None:
         super().__init__()
         if text is None and not ids:
-            raise InputError("an item tower without text and without ids has nothing to say; switch one of them on")
+            raise InputError("an item tower needs text embeddings or ids; switch one of them on")
         self.warm: Tensor
         self.text: Tensor | None
         self.dim = dim
@@ -63,19 +63,19 @@ class ItemTower(nn.Module):
 
     @classmethod
     def of_size(cls, n_items: int, text_dim: int, *, dim: int, ids: bool) -> Self:
-        """A tower that knows nothing yet, for weights that were saved or a catalogue that :meth:`read` brings.
+        """An empty tower, to be filled with saved weights or by :meth:`read`.
 
         Args:
             n_items: Size of the catalogue.
             text_dim: Width of the text embeddings, 0 for none.
-            dim: Dimension of the vectors.
-            ids: Whether there is an id embedding.
+            dim: Width of the item vectors.
+            ids: Whether to use an id embedding.
         """
         text = torch.zeros(n_items, text_dim) if text_dim else None  # (N, t)
         return cls(torch.zeros(n_items), text, dim=dim, ids=ids)
 
     def read(self, warm: Tensor, text: Tensor | None) -> None:
-        """Take in a catalogue: which items have events ``(n_items,)``, and the text embeddings ``(n_items, t)``."""
+        """Set the catalogue: the mask of warm items ``(n_items,)`` and the text embeddings ``(n_items, t)``."""
         self.warm.copy_(warm)
         if text is not None:
             assert self.text is not None
@@ -88,13 +88,13 @@ class ItemTower(nn.Module):
         self.project.weight.copy_(principal_directions(text, self.dim))
 
     def of_text(self, items: Tensor) -> Tensor:
-        """The text's part of the vectors of items ``(...)``: ``(..., dim)``."""
+        """Text part of the vectors of items ``(...)``: ``(..., dim)``."""
         assert self.project is not None
         assert self.text is not None
         return self.project(self.text[items])  # (..., d)
 
     def of_ids(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
-        """The id's part of the vectors of items ``(...)``: ``(..., dim)``, zeros for ids that are not kept."""
+        """Id part of the vectors of items ``(...)``: ``(..., dim)``, zeros for dropped ids."""
         assert self.ids is not None
         known = self.warm[items] if keep_id is None else self.warm[items] * keep_id  # (...)
         return self.ids(items) * known[..., None]  # (..., d)
@@ -104,7 +104,7 @@ class ItemTower(nn.Module):
 
         Args:
             items: ``(...)`` item numbers.
-            keep_id: ``(...)`` false where the id is to be ignored; by default all are kept.
+            keep_id: ``(...)`` mask, false for dropped ids; by default all ids are kept.
 
         Returns:
             ``(..., dim)``, not normalised.
@@ -121,7 +121,7 @@ class ItemTower(nn.Module):
 
     @contextmanager
     def shifted(self, shift: Tensor) -> Iterator[None]:
-        """Vectors are perturbed by ``shift`` within the block."""
+        """Context manager: perturb the vectors by ``shift`` within the block."""
         before, self.shift = self.shift, shift
         try:
             yield
@@ -130,17 +130,17 @@ class ItemTower(nn.Module):
 
 
 def principal_directions(vectors: Tensor, dim: int) -> Tensor:
-    """The ``dim`` leading principal directions as a projection; rotation and zero padding if ``dim`` is larger.
+    """Projection onto the ``dim`` leading principal directions; rotation and zero padding if ``dim`` is larger.
 
-    Distances and cosines survive as well as ``dim`` directions allow, so that training starts from what the
-    language model knows and not from noise.
+    It preserves distances and cosines as well as ``dim`` directions can, so training starts from what the language
+    model knows rather than from noise.
 
     Args:
         vectors: ``(n, width)``.
-        dim: Rows of the projection.
+        dim: Number of directions.
 
     Returns:
-        ``(dim, width)``
+        Projection matrix ``(dim, width)``.
     """
     right = torch.linalg.svd(vectors.double(), full_matrices=True).Vh if len(vectors) < 5_000 else _gram_basis(vectors)
     kept = right[:dim].float()  # (min(d, w), w)
@@ -153,7 +153,7 @@ def _gram_basis(vectors: Tensor) -> Tensor:
 
 
 class MeanPooling(nn.Module):
-    """User vector = mean of the history's item vectors: no parameters, no order."""
+    """User vector = mean of the history's item vectors, without parameters; order is ignored."""
 
     def forward(self, vectors: Tensor, history: Tensor, mask: Tensor) -> Tensor:
         """Pool rows of ``vectors`` as :class:`AttentionPooling` does; an empty history gives zeros."""
@@ -169,8 +169,8 @@ class AttentionPooling(nn.Module):
     where k = 0 is the latest event. :math:`b_k` starts at :math:`-0.1\,k`, :math:`W` at the identity.
 
     Args:
-        dim: Dimension of the vectors.
-        length: Longest history.
+        dim: Width of the vectors.
+        length: Maximum length of a history.
 
     See: chapter 5.
     """
@@ -190,22 +190,22 @@ class AttentionPooling(nn.Module):
         return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(1) * mask  # (B, L)
 
     def forward(self, vectors: Tensor, history: Tensor, mask: Tensor) -> Tensor:
-        """Pool.
+        """Pool histories to user vectors.
 
         Args:
             vectors: ``(n, dim)`` item vectors.
-            history: ``(batch, length)`` rows of ``vectors``, oldest first.
-            mask: ``(batch, length)`` false in empty places.
+            history: ``(batch, length)`` row numbers of ``vectors``, oldest first.
+            mask: ``(batch, length)`` false in empty positions.
 
         Returns:
-            ``(batch, dim)``; an empty history gives the bias of :math:`W`.
+            ``(batch, dim)``; an empty history gives the bias of the output layer.
         """
         return self.out(weighted_sum(vectors, history, self.weights(vectors, history, mask)))  # (B, d)
 
 
 def weighted_sum(vectors: Tensor, history: Tensor, weights: Tensor) -> Tensor:
-    """Sum rows of ``(n, dim)`` vectors by ``(batch, length)`` weights, without a ``(batch, length, dim)`` tensor."""
-    vectors = vectors.to(weights.dtype)  # under autocast the projection gives half precision, the softmax does not
+    """Sum ``(n, dim)`` vectors with ``(batch, length)`` weights, without a ``(batch, length, dim)`` tensor."""
+    vectors = vectors.to(weights.dtype)  # under autocast the projection returns half precision, the softmax float32
     return F.embedding_bag(history, vectors, per_sample_weights=weights, mode="sum")  # (B, d)
 
 
@@ -215,12 +215,12 @@ class BehaviourMLP(nn.Module):
     .. math:: u = W_2 \operatorname{ReLU}\Big(W_1 \frac{x}{\lVert x \rVert_1} + A\,a + b\Big)
 
     with :math:`x` the counts over the catalogue. :math:`W_1 x` is a sum of columns, so the counts are never
-    written out.
+    materialised.
 
     Args:
         n_items: Size of the catalogue.
-        n_attributes: Width of the user attributes, 0 for none.
-        dim: Dimension of the user vector.
+        n_attributes: Number of user attributes, 0 for none.
+        dim: Width of the user vector.
         hidden: Width of the hidden layer.
 
     See: chapter 5.
@@ -234,12 +234,12 @@ class BehaviourMLP(nn.Module):
         self.out = nn.Sequential(nn.ReLU(), nn.Linear(hidden, dim))
 
     def forward(self, items: Tensor, mask: Tensor, attributes: Tensor | None) -> Tensor:
-        """Map to user vectors.
+        """Map histories and attributes to user vectors.
 
         Args:
             items: ``(batch, length)`` item numbers.
-            mask: ``(batch, length)`` false in empty places.
-            attributes: ``(batch, n_attributes)``, or ``None`` for people of whom nothing is known: all at the mean.
+            mask: ``(batch, length)`` false in empty positions.
+            attributes: ``(batch, n_attributes)``, or ``None`` if unknown, which stands for the average user.
 
         Returns:
             ``(batch, dim)``
@@ -250,3 +250,25 @@ class BehaviourMLP(nn.Module):
                 attributes = hidden.new_zeros(len(items), self.attributes.in_features)  # (B, a)
             hidden = hidden + self.attributes(attributes)  # (B, h)
         return self.out(hidden)  # (B, d)
+
+
+USER_TOWERS: Registry[Callable[..., AttentionPooling | MeanPooling | BehaviourMLP]] = Registry("user tower")
+"""Name to a factory ``(sizes, *, dim, length)``: ``two-tower:user_tower=mean``."""
+
+
+@USER_TOWERS.add("attention")
+def attention_tower(sizes: Mapping[str, int], *, dim: int, length: int) -> AttentionPooling:
+    """Attention over the recent history."""
+    return AttentionPooling(dim, length)
+
+
+@USER_TOWERS.add("mean")
+def mean_tower(sizes: Mapping[str, int], *, dim: int, length: int) -> MeanPooling:
+    """Mean of the recent history."""
+    return MeanPooling()
+
+
+@USER_TOWERS.add("mlp")
+def behaviour_tower(sizes: Mapping[str, int], *, dim: int, length: int) -> BehaviourMLP:
+    """MLP over behaviour counts and user attributes."""
+    return BehaviourMLP(sizes["items"], sizes["attributes"], dim=dim)

@@ -1,4 +1,4 @@
-"""Honest measurement: full ranking, metrics, intervals and tests."""
+"""Evaluation: full ranking, metrics, robustness, confidence intervals and significance tests."""
 
 from recsys_cl.evaluation.evaluate import (
     Evaluation,
@@ -17,7 +17,6 @@ from recsys_cl.evaluation.robustness import (
     exposure,
     precision_recall,
     retention,
-    robustness_curve,
     robustness_index,
 )
 from recsys_cl.evaluation.significance import PairedTest, bootstrap_interval, holm, paired_test
@@ -43,7 +42,6 @@ __all__ = [
     "rank_metrics",
     "rank_targets",
     "retention",
-    "robustness_curve",
     "robustness_index",
     "top_items",
 ]

@@ -1,6 +1,6 @@
-"""Full-ranking evaluation: one path for every recommender, metrics per query, their mean and how sure it is.
+"""Full-ranking evaluation of any recommender: metrics per query, their mean, intervals and comparisons.
 
-Where the targets rank among all candidates is computed block by block.
+The ranks of the targets among all candidates are computed block by block, in bounded memory.
 
 See: chapter 2.
 """
@@ -30,20 +30,20 @@ class Scorer(Protocol):
     """Anything that scores the whole catalogue for a batch of histories."""
 
     def score(self, histories: Sequences) -> Tensor:
-        """Scores ``(batch, n_items)``, larger is better."""
+        """Scores ``(batch, n_items)``; higher is better."""
         ...
 
 
 def blocks(n_queries: int, n_items: int, *, entries: int = 16_000_000) -> Iterator[slice]:
-    """Slices of queries whose score matrices have at most ``entries`` entries, with a bar on long work."""
+    """Slices of queries with score matrices of at most ``entries`` entries each, with a progress bar if slow."""
     size = max(1, entries // max(1, n_items))
     starts = range(0, n_queries, size)
     for start in tqdm(starts, desc="ranking", delay=SLOW, leave=False):
         yield slice(start, min(start + size, n_queries))
 
 
-def masked_scores(scorer: Scorer, queries: Queries, *, mask_seen: bool = True) -> Tensor:
-    r"""Scores with everything that is not to be ranked at :math:`-\infty`.
+def masked_scores(scorer: Scorer, queries: Queries) -> Tensor:
+    r"""Scores with all items that are not ranked set to :math:`-\infty`.
 
     Returns:
         ``(queries, n_items)`` in float32.
@@ -56,26 +56,25 @@ def masked_scores(scorer: Scorer, queries: Queries, *, mask_seen: bool = True) -
         raise InputError(
             f"{type(scorer).__name__} gave NaN as a score; check its hyperparameters, first its learning rate"
         )
-    scores = scores.clamp(min=torch.finfo(torch.float32).min)  # a scorer's own -inf still ranks, last
+    scores = scores.clamp(min=torch.finfo(torch.float32).min)  # a scorer's own -inf is still ranked, last
     if queries.candidates is not None:
         outside = torch.ones(scores.shape[1], dtype=torch.bool, device=scores.device)  # (N,)
         outside[torch.as_tensor(queries.candidates, device=scores.device)] = False
         scores[:, outside] = -torch.inf
-    if mask_seen:
-        rows, positions = queries.history.flat()
-        scores[rows, queries.history.items[positions]] = -torch.inf
+    rows, positions = queries.history.flat()
+    scores[rows, queries.history.items[positions]] = -torch.inf
     return scores
 
 
 def rank_targets(scorer: Scorer, queries: Queries) -> Ranks:
-    """Rank every query's targets among its candidates, seen items left out, in bounded memory.
+    """Rank every query's targets among its candidates, excluding seen items, in bounded memory.
 
     Args:
-        scorer: What is evaluated.
-        queries: What it is asked.
+        scorer: Recommender to evaluate.
+        queries: Evaluation queries.
 
     Raises:
-        InputError: If a score is NaN, or a target was seen before or is no candidate.
+        InputError: If a score is NaN, or a target is a seen item or not a candidate.
     """
     query, rank, n_candidates = [], [], []
     for block in blocks(len(queries), _width(scorer, queries)):
@@ -104,7 +103,7 @@ def rank_targets(scorer: Scorer, queries: Queries) -> Ranks:
 def top_items(scorer: Scorer, queries: Queries, k: int = 10) -> np.ndarray:
     """The ``k`` best unseen candidates of each query, best first: ``(queries, k)`` item numbers.
 
-    Where fewer than ``k`` candidates are left, the row ends in :data:`~recsys_cl.data.PAD`.
+    If fewer than ``k`` candidates are left, the row is padded with :data:`~recsys_cl.data.PAD`.
 
     >>> from recsys_cl.data import leave_one_out, synthetic
     >>> from recsys_cl.recommenders import Popularity
@@ -129,8 +128,8 @@ class Evaluation:
     """Metrics of one recommender on one set of queries.
 
     Attributes:
-        user: ``(queries,)`` who asked.
-        metrics: Name to ``(queries,)`` values.
+        user: ``(queries,)`` user number of each query.
+        metrics: Metric name to ``(queries,)`` values.
     """
 
     user: np.ndarray
@@ -147,12 +146,12 @@ class Evaluation:
         return float(self.metrics[metric].mean())
 
     def interval(self, metric: str = "ndcg@10") -> tuple[float, float]:
-        """95 % interval over users."""
+        """95 % bootstrap interval of the mean, users resampled."""
         self.mean(metric)
         return bootstrap_interval(self.metrics[metric], self.user)
 
     def save(self, file: Path) -> None:
-        """Write the values of every query; the file appears when it is complete."""
+        """Save the values of every query; the file appears only when complete."""
         started = file.with_suffix(".tmp.npz")
         columns: dict[str, Any] = {"user": self.user, **self.metrics}
         np.savez_compressed(started, **columns)
@@ -160,18 +159,18 @@ class Evaluation:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what :meth:`save` wrote."""
+        """Load an evaluation saved by :meth:`save`."""
         with np.load(file) as stored:
             return cls(stored["user"], {name: stored[name] for name in stored.files if name != "user"})
 
 
 def evaluate(scorer: Scorer, queries: Queries, *, ks: Sequence[int] = (10,)) -> Evaluation:
-    """Rank the queries' candidates and measure the ranking.
+    """Rank each query's candidates and compute the ranking metrics.
 
     Args:
         scorer: Anything with ``score(histories) -> (batch, n_items)``.
-        queries: ``split.validation`` or ``split.test``.
-        ks: Cut-offs.
+        queries: Evaluation queries: ``split.validation`` or ``split.test``.
+        ks: Cut-offs k.
 
     Raises:
         InputError: If there are no queries, or a score is NaN.
@@ -191,14 +190,14 @@ def evaluate(scorer: Scorer, queries: Queries, *, ks: Sequence[int] = (10,)) -> 
 
 
 def evaluate_unseen(scorer: Scorer, queries: Queries, *, ks: Sequence[int] = (10,)) -> Evaluation:
-    """Cold items ranked twice: among the unseen items, and (``"ndcg@10/all"``) in the full catalogue."""
+    """Evaluate cold items twice: ranked among the unseen items, and in the full catalogue (``"ndcg@10/all"``)."""
     among = evaluate(scorer, queries, ks=ks)
     full = evaluate(scorer, replace(queries, candidates=None), ks=ks)
     return replace(among, metrics={**among.metrics, **{f"{name}/all": full.metrics[name] for name in full.metrics}})
 
 
 def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """Several runs (seeds, draws) of one recommender side by side: the mean of their means, users kept whole."""
+    """Pool several runs (seeds, draws) of one recommender: the mean of their means; intervals resample whole users."""
     names = evaluations[0].metrics
     return Evaluation(
         user=np.concatenate([one.user for one in evaluations]),
@@ -209,15 +208,15 @@ def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
 def compare(
     evaluations: Mapping[str, Evaluation], *, metric: str = "ndcg@10", against: str | None = None
 ) -> dict[str, PairedTest]:
-    """Test every recommender against one of them on the same queries, p-values corrected by Holm.
+    """Paired tests of every recommender against a reference on the same queries, p-values corrected by Holm.
 
     Args:
-        evaluations: Name to evaluation.
-        metric: What is compared.
-        against: The reference; by default the best.
+        evaluations: Name of each recommender to its evaluation.
+        metric: Metric to compare.
+        against: Name of the reference; by default the best recommender.
 
     Returns:
-        Name of every other recommender to its test, difference = reference minus the other.
+        Name of every other recommender to its test; the difference is the reference minus the other.
 
     Raises:
         InputError: If the reference is not among the evaluations, or the queries differ.

@@ -1,6 +1,6 @@
-"""Ranking metrics: accuracy per query, and beyond accuracy coverage, concentration, novelty and diversity.
+"""Ranking metrics: accuracy per query (NDCG, HR, MRR, …), coverage, Gini index, novelty, diversity, popularity lift.
 
-Means and intervals are taken elsewhere. Ranks are neutral between ties.
+Ties are broken at random, which favours no item. For means and intervals see :mod:`recsys_cl.evaluation.evaluate`.
 
 See: chapter 2.
 """
@@ -24,10 +24,10 @@ class Ranks:
     """Ranks of the targets, flat over all queries.
 
     Attributes:
-        query: ``(targets,)`` which query a target belongs to, ascending.
-        rank: ``(targets,)`` its rank, 1 for the best of the candidates.
-        n_targets: ``(queries,)`` number of targets.
-        n_candidates: ``(queries,)`` number of ranked items.
+        query: ``(targets,)`` query number of each target, ascending.
+        rank: ``(targets,)`` rank of each target, 1 for the best candidate.
+        n_targets: ``(queries,)`` number of targets of each query.
+        n_candidates: ``(queries,)`` number of ranked items of each query.
     """
 
     query: np.ndarray
@@ -43,13 +43,13 @@ def rank_of_targets(scores: Tensor, rows: Tensor, items: Tensor, *, first_query:
     catalogue of 20 items or more; a random order gives it the chance level :math:`k / N` in every metric.
 
     Args:
-        scores: ``(batch, n_items)``; :math:`-\infty` marks what is not ranked.
-        rows: ``(targets,)`` row of each target.
-        items: ``(targets,)`` column of each target.
-        first_query: Query number of row 0; it keys the order within ties.
+        scores: ``(batch, n_items)`` scores; :math:`-\infty` excludes an item from the ranking.
+        rows: ``(targets,)`` row of each target in ``scores``.
+        items: ``(targets,)`` column of each target in ``scores``.
+        first_query: Query number of row 0, the key of the order within ties.
 
     Returns:
-        ``(targets,)`` ranks, from 1.
+        ``(targets,)`` ranks, starting at 1.
 
     See: chapter 2.
     """
@@ -57,7 +57,7 @@ def rank_of_targets(scores: Tensor, rows: Tensor, items: Tensor, *, first_query:
     theirs = scores[rows]  # (T, N)
     rank = 1 + (theirs > own).sum(1)  # (T,)
     tied = theirs == own  # (T, N)
-    target, rival = tied.nonzero(as_tuple=True)  # pairs within a tie, the target itself among them
+    target, rival = tied.nonzero(as_tuple=True)  # pairs within a tie, including the target itself
     if len(target) == len(rows):
         return rank
     pairs = (rows[target] + first_query, rival, items[target])
@@ -133,11 +133,11 @@ METRICS: Mapping[str, Callable[[Ranks, int], np.ndarray]] = {
     "mrr": reciprocal_rank,
     "map": average_precision,
 }
-"""Ranking metrics by the name that tables use."""
+"""Ranking metrics by the name used in tables."""
 
 
 def metrics_of(ranks: Ranks, ks: Sequence[int] = (10,)) -> dict[str, np.ndarray]:
-    """Every metric at every cut-off, keyed ``"ndcg@10"``, each ``(queries,)``."""
+    """Compute every metric at every cut-off: ``"ndcg@10"`` and so on to ``(queries,)`` values."""
     if any(k < 1 for k in ks):
         raise InputError(f"cut-offs {list(ks)}; give whole numbers from 1")
     return {f"{name}@{k}": metric(ranks, k) for k in ks for name, metric in METRICS.items()}
@@ -146,18 +146,18 @@ def metrics_of(ranks: Ranks, ks: Sequence[int] = (10,)) -> dict[str, np.ndarray]
 def rank_metrics(
     scores: Tensor | np.ndarray, targets: Sequence[Sequence[int]], *, ks: Sequence[int] = (10,)
 ) -> dict[str, np.ndarray]:
-    r"""Every metric of a score matrix that fits in memory.
+    r"""Compute every metric from a score matrix in memory.
 
     Args:
-        scores: ``(batch, n_items)``, larger is better; :math:`-\infty` leaves an item out.
-        targets: Item numbers that are right for each row, at least one.
-        ks: Cut-offs.
+        scores: ``(batch, n_items)``, higher is better; :math:`-\infty` excludes an item.
+        targets: Item numbers of the targets of each row, at least one.
+        ks: Cut-offs k.
 
     Returns:
         ``"ndcg@10"`` and so on, each ``(batch,)``.
 
     Raises:
-        InputError: If a row has no target, a target is no item, a score is NaN, or the lengths differ.
+        InputError: If a row has no target, a target is not an item, a score is NaN, or the lengths differ.
 
     See: chapter 2.
 
@@ -169,26 +169,26 @@ def rank_metrics(
     if len(targets) != len(scores):
         raise InputError(f"{len(scores)} rows of scores but {len(targets)} of targets; give one list per row")
     if (n_targets == 0).any():
-        raise InputError(f"row {int(np.argmin(n_targets))} has no target; leave such rows out")
+        raise InputError(f"row {int(np.argmin(n_targets))} has no target; omit such rows")
     rows = np.repeat(np.arange(len(targets)), n_targets)
     items = np.concatenate([np.asarray(row, dtype=np.int64) for row in targets])
     outside = items[(items < 0) | (items >= scores.shape[1])]
     if len(outside):
-        raise InputError(f"target {outside[0]} is no item; items are numbered 0 to {scores.shape[1] - 1}")
+        raise InputError(f"target {outside[0]} is not an item; items are numbered 0 to {scores.shape[1] - 1}")
     if scores.isnan().any():
-        raise InputError("a score is NaN; give finite scores, or -inf to leave an item out")
+        raise InputError("a score is NaN; give finite scores, or -inf to exclude an item")
     rank = rank_of_targets(scores, torch.as_tensor(rows), torch.as_tensor(items)).numpy()
     n_candidates = (scores > -torch.inf).sum(1).numpy()
     return metrics_of(Ranks(rows, rank, n_targets, n_candidates), ks)
 
 
 def _shown(recommended: np.ndarray) -> np.ndarray:
-    """Item numbers in all lists, flat; the empty ends of short lists left out."""
+    """Item numbers of all lists, flat, without padding."""
     return recommended[recommended != PAD]
 
 
 def coverage(recommended: np.ndarray, n_items: int) -> float:
-    """Share of the catalogue that is recommended to anybody.
+    """Catalogue coverage: share of the items that are recommended to at least one user.
 
     Args:
         recommended: ``(queries, k)`` item numbers.
@@ -201,7 +201,7 @@ def coverage(recommended: np.ndarray, n_items: int) -> float:
 
 
 def gini(recommended: np.ndarray, n_items: int) -> float:
-    """Gini index of exposure: 0 if every item is shown equally often, near 1 if few get everything.
+    """Gini index of exposure: 0 if all items are shown equally often, near 1 if a few items get all exposure.
 
     >>> gini(np.array([[0], [1], [2], [3]]), n_items=4)
     0.0
@@ -216,7 +216,7 @@ def novelty(recommended: np.ndarray, counts: np.ndarray) -> float:
 
     Args:
         recommended: ``(queries, k)`` item numbers.
-        counts: ``(n_items,)`` training events; an item without any counts as half an event.
+        counts: ``(n_items,)`` number of training events of each item; an item without events counts as half an event.
 
     References:
         Vargas and Castells (2011), https://doi.org/10.1145/2043932.2043955.
@@ -230,7 +230,7 @@ def intra_list_diversity(recommended: np.ndarray, embeddings: np.ndarray) -> flo
 
     Args:
         recommended: ``(queries, k)`` item numbers, ``k`` at least 2.
-        embeddings: ``(n_items, dim)`` what makes items alike; normalised here.
+        embeddings: ``(n_items, dim)`` item vectors that define similarity; need not be normalised.
     """
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)  # (N, d)
     lists = unit[recommended]  # (Q, k, d)
@@ -241,12 +241,12 @@ def intra_list_diversity(recommended: np.ndarray, embeddings: np.ndarray) -> flo
 
 
 def popularity_lift(recommended: np.ndarray, history_items: np.ndarray, counts: np.ndarray) -> float:
-    """Mean popularity of what is recommended over mean popularity of what the users had; 1 is neutral.
+    """Popularity lift: mean popularity of the recommended items over that of the history items; 1 is neutral.
 
     Args:
         recommended: ``(queries, k)`` item numbers.
         history_items: Item numbers of all histories, flat.
-        counts: ``(n_items,)`` training events.
+        counts: ``(n_items,)`` number of training events of each item.
 
     References:
         Abdollahpouri et al. (2020), https://doi.org/10.1145/3383313.3418487.

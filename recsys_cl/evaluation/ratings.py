@@ -1,4 +1,4 @@
-"""Rating and click prediction metrics: RMSE, MAE, AUC, log loss, calibration, and the evaluation of predicted ratings.
+"""Rating and click prediction metrics: RMSE, MAE, AUC, log loss and calibration error; evaluation of rating predictors.
 
 See: chapter 2.
 """
@@ -31,12 +31,12 @@ def mae(prediction: np.ndarray, rating: np.ndarray) -> float:
 
 
 def accuracy(probability: np.ndarray, click: np.ndarray, *, threshold: float = 0.5) -> float:
-    """Share of clicks and non-clicks on the right side of the threshold."""
+    """Accuracy: share of clicks and non-clicks on the correct side of the threshold."""
     return float(np.mean((probability >= threshold) == (click == 1)))
 
 
 def auc(score: np.ndarray, click: np.ndarray) -> float:
-    r"""Probability that a click scores above a non-click, ties counted half.
+    r"""AUC: probability that a click scores higher than a non-click, ties counting half.
 
     .. math:: \frac{\sum_{i: y_i = 1} r_i - n_1 (n_1 + 1) / 2}{n_1\, n_0}
 
@@ -76,11 +76,11 @@ def calibration_error(probability: np.ndarray, click: np.ndarray, *, bins: int =
 
 
 SQUARED_ERROR = "squared error"
-"""Name of the metric of predicted ratings."""
+"""Name of the metric that :func:`evaluate_ratings` computes."""
 
 
 class RatingPredictor(Protocol):
-    """Whatever predicts ratings."""
+    """Anything that predicts ratings."""
 
     def predict_ratings(self, histories: Sequences) -> Tensor:
         """Expected rating of every item, ``(batch, n_items)``."""
@@ -92,7 +92,7 @@ def evaluate_ratings(predictor: RatingPredictor, queries: Queries) -> Evaluation
 
     Args:
         predictor: Anything with ``predict_ratings(histories) -> (batch, n_items)``.
-        queries: ``split.validation`` or ``split.test``.
+        queries: Evaluation queries: ``split.validation`` or ``split.test``.
 
     Returns:
         One row per target, in the order of the queries; the metric is :data:`SQUARED_ERROR`.

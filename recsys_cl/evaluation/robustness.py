@@ -1,8 +1,8 @@
-"""What is left under attack: retention and its curve, one number for both, and the distance to the boundary."""
+"""Robustness metrics: retention under attack, robustness index, distance to the boundary, shilling detection."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,22 +10,21 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from recsys_cl.data import Queries, Split
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation.evaluate import Evaluation, Scorer, evaluate
+from recsys_cl.evaluation.evaluate import Evaluation
 
 BLOCK = 1_024
-"""Users whose distances to all items are in memory at once."""
+"""Users whose distances to all items, or similarities to all users, are in memory at once."""
 
 
 @dataclass(frozen=True)
 class Retention:
-    """What an attack leaves of a metric.
+    """Retention: the share of a metric that is left under attack.
 
     Attributes:
-        value: Attacked mean over clean mean.
-        low: Lower end of its 95 % bootstrap interval.
-        high: Upper end.
+        value: Mean under attack divided by the clean mean.
+        low: Lower end of the 95 % bootstrap interval of ``value``.
+        high: Upper end of that interval.
     """
 
     value: float
@@ -36,17 +35,17 @@ class Retention:
 def retention(
     clean: Evaluation, attacked: Evaluation, *, metric: str = "ndcg@10", samples: int = 2_000, seed: int = 0
 ) -> Retention:
-    r"""Share of a metric that is left under attack, :math:`\bar m_{\text{attacked}} / \bar m_{\text{clean}}`.
+    r"""Retention: the share :math:`\bar m_{\text{attacked}} / \bar m_{\text{clean}}` of a metric left under attack.
 
-    The bootstrap draws users, and takes both means over the same ones: what makes a user hard under attack mostly made
-    them hard before, so the interval is narrower than that of two independent means. A sample in which nothing is
-    found without an attack has no ratio and is left out.
+    The bootstrap resamples users and takes both means over the same users. Users who are hard to predict under attack
+    mostly were before, so the interval is narrower than for two independent means. A sample with a clean metric of 0
+    has no ratio and is left out.
 
     Args:
         clean: Evaluation without the attack.
-        attacked: Evaluation of the same queries under it.
-        metric: Which metric.
-        samples: Bootstrap samples.
+        attacked: Evaluation of the same queries under attack.
+        metric: Metric to compare.
+        samples: Number of bootstrap samples.
         seed: Seed of the resampling.
 
     Raises:
@@ -58,7 +57,7 @@ def retention(
     if not np.array_equal(clean.user, attacked.user):
         raise InputError("clean and attacked were evaluated on different queries; use those of one split for both")
     if before <= 0:
-        raise InputError(f"the clean {metric} is {before}, of which no share can be left; attack a better recommender")
+        raise InputError(f"the clean {metric} is {before}, so retention is undefined; attack a better recommender")
     _, user = np.unique(clean.user, return_inverse=True)
     whole, left = (np.bincount(user, weights=one.metrics[metric]) for one in (clean, attacked))  # (U,)
     rng = np.random.default_rng(seed)
@@ -72,22 +71,22 @@ def retention(
 
 
 def robustness_index(clean: float, attacked: Mapping[str, Mapping[float, float]]) -> float:
-    r"""One number: the mean over families of attacks of the area under the retention curve.
+    r"""Robustness index: mean area under the retention curve over families of attacks.
 
     .. math:: R = \frac{1}{|F|} \sum_{f \in F} \int_0^1 r_f(x)\,dx, \qquad
         r_f\!\left(\frac{s}{s_f^{\max}}\right) = \frac{m_f(s)}{m_{\text{clean}}}, \quad r_f(0) = 1
 
     with the metric :math:`m_f(s)` under attack :math:`f` at strength :math:`s`, and :math:`r_f` linear between the
-    strengths measured. 1 means that nothing is lost, 1/2 that retention falls in a straight line to nothing (or stays
-    at a half); above 1 attacks help. Numbers can be compared if families and strengths are the same.
+    strengths measured. 1 means that nothing is lost; 1/2 that retention falls linearly to zero (or stays at a half);
+    above 1, attacks help. Values are comparable only for the same families and strengths.
 
     Args:
         clean: Metric without an attack.
-        attacked: Family to strength to metric; the weakest attack has strength above 0.
+        attacked: Family to strength to metric; strengths are above 0.
 
     Raises:
-        InputError: If the clean metric or a strength is not above 0, a metric is negative or not finite, or there is
-            nothing to average.
+        InputError: If the clean metric or a strength is not above 0, a metric is negative or not finite, or a family
+            has no attacks.
 
     See: chapter 9.
 
@@ -97,7 +96,9 @@ def robustness_index(clean: float, attacked: Mapping[str, Mapping[float, float]]
     if not (np.isfinite(clean) and clean > 0):
         raise InputError(f"the clean metric is {clean}; give a number above 0")
     if not attacked or not all(attacked.values()):
-        raise InputError("a family without attacks has no area; give each at least one strength with its metric")
+        raise InputError(
+            "a family without attacks has no area under the curve; give each family a strength and its metric"
+        )
     areas = []
     for family, values in attacked.items():
         strength, metric = (np.array(column, dtype=np.float64) for column in zip(*sorted(values.items()), strict=True))
@@ -110,45 +111,10 @@ def robustness_index(clean: float, attacked: Mapping[str, Mapping[float, float]]
     return float(np.mean(areas))
 
 
-def robustness_curve(
-    fit: Callable[[Split], Scorer],
-    split: Split,
-    corrupt: Callable[[Split, float], Split],
-    rates: Sequence[float],
-    *,
-    queries: Queries | None = None,
-) -> dict[float, Evaluation]:
-    """Train anew at each rate of noise, and evaluate.
-
-    Args:
-        fit: Split to a recommender that has learnt from its training sequences.
-        split: The clean split.
-        corrupt: Split and rate to a noisy split, for instance :func:`recsys_cl.data.perturb.corruption.swap_items`.
-        rates: Rates of noise.
-        queries: What every recommender is asked; by default the test queries of its own split, whose histories are as
-            noisy as what it learnt from. ``split.test`` shows what noise does to training alone.
-
-    Returns:
-        Rate to evaluation, 0 (the clean split) first, then in the order of ``rates``.
-
-    Raises:
-        InputError: If there are no rates.
-
-    See: chapter 9.
-    """
-    if not len(rates):
-        raise InputError("there are no rates of noise; give at least one, for instance [0.05, 0.1, 0.2, 0.4]")
-    curve = {}
-    for rate in dict.fromkeys((0.0, *rates)):
-        noisy = corrupt(split, rate) if rate else split
-        curve[rate] = evaluate(fit(noisy), noisy.test if queries is None else queries)
-    return curve
-
-
 def boundary_distance(
     users: Tensor, items: Tensor, target: Tensor, *, k: int = 10, exclude: Tensor | None = None
 ) -> Tensor:
-    r"""How far a user's vector is, relative to its norm, from where a target leaves or enters the first k.
+    r"""Distance, relative to the norm, that a user's vector must move for a target to enter or leave the top k.
 
     With scores :math:`s_j = u^\top v_j` the competitor :math:`j` passes the target :math:`t` on a hyperplane whose
     signed distance from :math:`u` is
@@ -163,23 +129,24 @@ def boundary_distance(
 
     .. math:: \lVert\delta\rVert \ge |m_{(k)}| .
 
-    The bound is reached for k = 1 by a target in front: the move along :math:`v_j - v_t` of the nearest competitor is
-    enough. Otherwise several hyperplanes have to be crossed at once, which may take a longer move.
+    The bound is tight for k = 1 and a target that leads: a move along :math:`v_j - v_t` of the nearest competitor is
+    enough. Otherwise several hyperplanes must be crossed at once, which may take a longer move.
 
     Args:
-        users: ``(queries, dim)``.
-        items: ``(n_items, dim)``.
-        target: ``(queries,)`` item numbers.
+        users: ``(queries, dim)`` user vectors.
+        items: ``(n_items, dim)`` item vectors.
+        target: ``(queries,)`` item number of each target.
         k: Length of the list, at most ``n_items - 1``.
-        exclude: ``(queries, n_items)``, true for what is not ranked, such as seen items; a target always is.
+        exclude: ``(queries, n_items)`` mask, true for items that are not ranked, such as seen items. Targets are always
+            ranked.
 
     Returns:
-        ``(queries,)`` :math:`m_{(k)} / \lVert u \rVert` in double precision: positive for a target among the first k,
-        negative for one that is not. An item with the target's own vector is never passed; infinite where fewer than
-        k competitors can pass.
+        ``(queries,)`` :math:`m_{(k)} / \lVert u \rVert` in double precision: positive for a target in the top k,
+        negative otherwise. An item with the same vector as the target can never pass it; infinite if fewer than k
+        competitors can.
 
     Raises:
-        InputError: If shapes do not fit, a user's vector is zero, a value is not finite, or k or a target is out of
+        InputError: If shapes do not match, a user's vector is zero, a value is not finite, or k or a target is out of
             range.
 
     See: chapter 9.
@@ -221,25 +188,23 @@ def _check_geometry(users: Tensor, items: Tensor, target: Tensor, k: int, exclud
         raise InputError("a vector is not finite; check the recommender, first its learning rate")
     if not users.any(1).all():
         row = int((~users.any(1)).nonzero()[0])
-        raise InputError(f"the vector of user {row} is zero, and no move is measured by it; leave out such users")
-
-
-BLOCK = 1_024
-"""Users whose similarities to all others are in memory at once."""
+        raise InputError(f"the vector of user {row} is zero, so no move is relative to its norm; leave out such users")
 
 
 def exposure(recommended: np.ndarray, item: int) -> float:
-    """Share of the lists that show an item: what a seller attacks for.
+    """Exposure of an item: share of the lists that show it, which shilling attacks try to raise.
 
     Args:
         recommended: ``(queries, k)`` item numbers.
-        item: Number of the item.
+        item: Item number.
 
     Raises:
         InputError: If there are no lists.
 
     >>> exposure(np.array([[3, 1], [2, 3], [0, 1], [1, 2]]), 3)
     0.5
+
+    See: chapter 9.
     """
     if len(recommended) == 0:
         raise InputError("there are no lists to look for the item in; give (queries, k) item numbers")
@@ -247,20 +212,20 @@ def exposure(recommended: np.ndarray, item: int) -> float:
 
 
 def detect(vectors: np.ndarray, share: float) -> np.ndarray:
-    r"""How alike each user is to the users nearest to them: fake users, made by one recipe, are unusually alike.
+    r"""Shilling detection: score users by their similarity to their nearest users, because fake profiles are alike.
 
     .. math:: a_i = \frac{1}{m} \sum_{j \in \mathcal N_m(i)} \cos(z_i - \bar z,\, z_j - \bar z),
         \qquad m = \max(1, \operatorname{round}(\rho n))
 
-    with the mean vector :math:`\bar z`, which all share and which says nothing about anybody, and the m nearest other
+    with the mean vector :math:`\bar z`, which carries no information about individual users, and the m nearest other
     users :math:`\mathcal N_m`.
 
     Args:
-        vectors: ``(n_users, dim)`` vectors that a recommender gives to users, or any other profile.
-        share: :math:`\rho`, the share of fake users to look for, in (0, 1): a group of this size stands out.
+        vectors: ``(n_users, dim)`` user vectors of a recommender, or any other profiles.
+        share: :math:`\rho`, expected share of fake users, in (0, 1).
 
     Returns:
-        ``(n_users,)`` scores in [-1, 1]; the greater, the more suspicious.
+        ``(n_users,)`` scores in [-1, 1]; higher is more suspicious.
 
     Raises:
         InputError: If the share is out of range, there are fewer than 2 users, or a value is not finite.
@@ -268,7 +233,7 @@ def detect(vectors: np.ndarray, share: float) -> np.ndarray:
     See: chapter 9.
     """
     if not 0 < share < 1:
-        raise InputError(f"share={share} is out of range; give the share of fake users to look for, between 0 and 1")
+        raise InputError(f"share={share} is out of range; give the expected share of fake users, between 0 and 1")
     if vectors.ndim != 2 or len(vectors) < 2 or not np.isfinite(vectors).all():
         raise InputError(f"vectors of shape {vectors.shape}; give finite (n_users, dim) with 2 users or more")
     m = max(1, round(share * len(vectors)))
@@ -285,10 +250,10 @@ def detect(vectors: np.ndarray, share: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Detection:
-    """How well scores tell injected users from real ones.
+    """Quality of shilling detection.
 
     Attributes:
-        average_precision: Over all thresholds; the share of injected users is the level of chance.
+        average_precision: Average precision over all thresholds; at chance it equals the share of injected users.
         precision: Share of the flagged users that were injected.
         recall: Share of the injected users that were flagged.
     """
@@ -299,13 +264,13 @@ class Detection:
 
 
 def precision_recall(scores: np.ndarray, injected: np.ndarray, *, flagged: int | None = None) -> Detection:
-    """Flag the users with the greatest scores, and count who was injected.
+    """Precision and recall of detection: flag the users with the highest scores, and count the injected ones.
 
     Args:
-        scores: ``(n_users,)`` suspicion, for instance :func:`detect`.
-        injected: ``(n_users,)``, true for those who were.
-        flagged: Number of users to flag; by default as many as were injected, where precision and recall are equal.
-            Between equal scores the count is what a random order gives on average.
+        scores: ``(n_users,)`` suspicion scores, for instance from :func:`detect`.
+        injected: ``(n_users,)`` mask, true for injected users.
+        flagged: Number of users to flag; by default the number injected, which makes precision and recall equal. Ties
+            count as the average over random orders.
 
     Raises:
         InputError: If the lengths differ, a score is not finite, nobody or everybody was injected, or the number
@@ -320,11 +285,11 @@ def precision_recall(scores: np.ndarray, injected: np.ndarray, *, flagged: int |
         raise InputError(f"scores {scores.shape} for {injected.shape} users; give one finite score per user")
     n = int(injected.sum())
     if not 0 < n < len(injected):
-        raise InputError(f"{n} of {len(injected)} users were injected; detection needs users of both kinds")
+        raise InputError(f"{n} of {len(injected)} users were injected; detection needs both injected and real users")
     flagged = n if flagged is None else flagged
     if not 1 <= flagged <= len(scores):
         raise InputError(f"flagged={flagged} users; give 1 to {len(scores)}")
-    least = np.sort(scores)[-flagged]
-    above, level = scores > least, scores == least
+    threshold = np.sort(scores)[-flagged]
+    above, level = scores > threshold, scores == threshold
     hits = injected[above].sum() + injected[level].mean() * (flagged - above.sum())
     return Detection(float(average_precision_score(injected, scores)), float(hits / flagged), float(hits / n))

@@ -1,4 +1,4 @@
-"""How sure a mean is, and whether one recommender beats another: resampling over users.
+"""Bootstrap intervals, paired randomisation tests and Holm's correction, with users as the unit of resampling.
 
 See: chapter 2.
 """
@@ -25,14 +25,14 @@ def bootstrap_interval(
     Several queries of one user are not independent; resampling users keeps them together.
 
     Args:
-        values: ``(queries,)`` a metric.
-        user: ``(queries,)`` who asked.
-        level: Coverage.
-        samples: Bootstrap samples.
+        values: ``(queries,)`` values of a metric.
+        user: ``(queries,)`` user number of each query.
+        level: Coverage of the interval.
+        samples: Number of bootstrap samples.
         seed: Seed of the resampling.
 
     Returns:
-        Lower and upper end.
+        Lower and upper end of the interval.
 
     References:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
@@ -56,12 +56,12 @@ def bootstrap_interval(
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Difference of two recommenders on the same queries.
+    """Difference of two recommenders on the same queries, with its interval and p-value.
 
     Attributes:
         difference: Mean of the first minus mean of the second.
-        low: Lower end of its 95 % bootstrap interval.
-        high: Upper end.
+        low: Lower end of the 95 % bootstrap interval of the difference.
+        high: Upper end of that interval.
         p_value: Two-sided p-value of the sign-flip test.
     """
 
@@ -74,17 +74,17 @@ class PairedTest:
 def paired_test(
     first: np.ndarray, second: np.ndarray, user: np.ndarray, *, samples: int = 10_000, seed: int = 0
 ) -> PairedTest:
-    r"""Test whether two recommenders differ: flip the sign of each user's difference at random.
+    r"""Sign-flip randomisation test: do two recommenders differ on the same users?
 
-    If neither is better, a user's summed difference is as likely positive as negative; the p-value is the
-    share of random sign patterns whose mean is at least as far from zero as ours,
+    If neither is better, a user's summed difference is as likely positive as negative. The p-value is the share of
+    random sign patterns whose mean is at least as far from zero as the observed one,
     :math:`(1 + \#\{|\bar d^*| \ge |\bar d|\}) / (1 + \text{samples})`.
 
     Args:
-        first: ``(queries,)`` a metric of the first recommender.
-        second: The same queries, the second recommender.
-        user: ``(queries,)`` who asked.
-        samples: Random sign patterns.
+        first: ``(queries,)`` values of a metric for the first recommender.
+        second: ``(queries,)`` values for the second recommender on the same queries.
+        user: ``(queries,)`` user number of each query.
+        samples: Number of random sign patterns.
         seed: Seed of the signs and the interval.
 
     Raises:
@@ -113,7 +113,7 @@ def paired_test(
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's step-down correction: p-values that keep the family-wise error rate.
+    """Holm's step-down correction of p-values, which controls the family-wise error rate.
 
     References:
         Holm (1979), Scandinavian Journal of Statistics 6(2), 65-70.

@@ -1,6 +1,6 @@
-"""Loss functions: contrastive, next-item and language-modelling losses, adversarial perturbations and games.
+"""Loss functions: contrastive, next-item, language-modelling and GAN losses, and adversarial perturbations.
 
-Each is a pure function of tensors; hyperparameters are keywords.
+Each loss is a pure function of tensors; hyperparameters are keywords.
 
 See: chapter 4.
 """

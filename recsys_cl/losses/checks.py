@@ -1,8 +1,12 @@
-"""Input checks and reductions that all losses share: vectors that can be compared, shapes, temperatures."""
+"""Input checks and reductions shared by all losses: dtypes, finite values, shapes, temperatures.
+
+See: chapter 4.
+"""
 
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -11,16 +15,16 @@ from torch import Tensor
 from recsys_cl.errors import InputError
 
 Reduction = Literal["mean", "sum", "none"]
+"""Reduction of a loss over the batch."""
 
 
 def comparable(**vectors: Tensor) -> tuple[Tensor, ...]:
-    """Vectors that a loss can work with: floating point, finite, at least single precision.
+    """Check that vectors are floating point and finite, and widen half precision to single.
 
-    Half precision is widened, because logits of 20 would be rounded to sixteenths in bfloat16 and overflow
-    beyond 65504 in float16.
+    In bfloat16 a logit of 20 would be off by up to 1/16; float16 overflows beyond 65504.
 
     Raises:
-        InputError: If a tensor holds integers, NaN or infinity, or they mix single and double precision.
+        InputError: If a tensor holds integers, NaN or infinity, or if single and double precision are mixed.
     """
     widened = tuple(_comparable(name, tensor) for name, tensor in vectors.items())
     if len({tensor.dtype for tensor in widened}) > 1:
@@ -31,29 +35,29 @@ def comparable(**vectors: Tensor) -> tuple[Tensor, ...]:
 
 def _comparable(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
-        raise InputError(f"{name} has dtype {tensor.dtype}; vectors are floating point: pass {name}.float()")
+        raise InputError(f"{name} has dtype {tensor.dtype}; vectors must be floating point: pass {name}.float()")
     if not tensor.detach().sum().isfinite() and not tensor.isfinite().all():
         index = tuple((~tensor.isfinite()).nonzero()[0].tolist())
         value, row = float(tensor.detach()[index]), index[0] if index else 0
-        raise InputError(f"{name} has the value {value} in row {row}; look for what made it before the loss does")
+        raise InputError(f"{name} has the value {value} in row {row}; find the step before the loss that produced it")
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def check_pairs(query: Tensor, item: Tensor, *, names: tuple[str, str] = ("query", "item")) -> None:
-    """Demand one positive for each anchor, ``(batch, dim)`` both, and a batch of at least one.
+    """Check that both are ``(batch, dim)``, one positive per anchor, and that the batch is not empty.
 
     Raises:
-        InputError: If the shapes are others.
+        InputError: If they are not.
     """
     if query.ndim != 2 or query.shape != item.shape or len(query) == 0:
         raise InputError(
             f"{names[0]} {tuple(query.shape)} and {names[1]} {tuple(item.shape)} do not fit; "
-            f"give (batch, dim) for both, row b of {names[1]} being the positive of row b of {names[0]}"
+            f"give (batch, dim) for both, where row b of {names[1]} is the positive of row b of {names[0]}"
         )
 
 
 def own_negatives(anchor: Tensor, negative: Tensor) -> Tensor:
-    """Each anchor's own negatives as ``(batch, k, dim)``; ``(batch, dim)`` is read as k = 1.
+    """Per-anchor negatives as ``(batch, k, dim)``; ``(batch, dim)`` is read as k = 1.
 
     Raises:
         InputError: If ``negative`` has another shape.
@@ -68,10 +72,10 @@ def own_negatives(anchor: Tensor, negative: Tensor) -> Tensor:
 
 
 def check_triplets(anchor: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Anchors and positives ``(batch, dim)`` with at least one negative each, ``(batch, k, dim)``, all comparable.
+    """Check anchors and positives ``(batch, dim)`` and at least one negative per anchor, ``(batch, k, dim)``.
 
     Raises:
-        InputError: If a shape or a value does not fit.
+        InputError: If a shape does not fit or a value is not valid.
     """
     anchor, positive, negative = comparable(anchor=anchor, positive=positive, negative=negative)
     check_pairs(anchor, positive, names=("anchor", "positive"))
@@ -82,22 +86,22 @@ def check_triplets(anchor: Tensor, positive: Tensor, negative: Tensor) -> tuple[
 
 
 def check_positive(name: str, value: float | Tensor) -> None:
-    """Demand a number, or a scalar tensor, above zero and finite.
+    """Check that a number or a scalar tensor is positive and finite.
 
     Raises:
         InputError: If it is not.
     """
     number = float(value.detach()) if isinstance(value, Tensor) and value.numel() == 1 else value
-    if isinstance(number, Tensor) or not 0 < number < math.inf:
-        shown = f"a tensor of shape {tuple(number.shape)}" if isinstance(number, Tensor) else number
+    if not isinstance(number, Real) or not 0 < number < math.inf:
+        shown = f"a tensor of shape {tuple(number.shape)}" if isinstance(number, Tensor) else repr(number)
         raise InputError(f"{name} is {shown}; give one number above 0")
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Divide by the length; a zero vector stays zero, so that its cosine with everything is 0.
+    """Normalise to unit length; a zero vector stays zero, so its cosine with any vector is 0.
 
-    Its gradient is then that of a vector of length 1: finite, and enough to leave the origin.
-    (Dividing by ``max(length, 1e-12)`` would multiply it by 10¹².)
+    A zero vector gets the gradient of a vector of length 1: finite, and large enough to leave the origin.
+    (Dividing by ``max(length, 1e-12)`` would multiply the gradient by 10¹².)
 
     >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
@@ -107,7 +111,7 @@ def unit(vectors: Tensor) -> Tensor:
 
 
 def mean_of_negatives(rows: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over each anchor's negatives ``(batch, k)`` that count; 0 for an anchor of whose negatives none does.
+    """Mean over each anchor's unmasked negatives ``(batch, k)``; 0 for an anchor whose negatives are all masked.
 
     >>> mean_of_negatives(torch.tensor([[1.0, 3.0], [5.0, 7.0]]), torch.tensor([[False, True], [True, True]])).tolist()
     [1.0, 0.0]
@@ -118,7 +122,7 @@ def mean_of_negatives(rows: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def sum_of_negatives(rows: Tensor, mask: Tensor | None) -> Tensor:
-    """Sum over each anchor's negatives ``(batch, k)`` that count.
+    """Sum over each anchor's unmasked negatives ``(batch, k)``.
 
     Raises:
         InputError: If the mask is not bool, one entry per negative.
@@ -133,10 +137,10 @@ def sum_of_negatives(rows: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def reduce(rows: Tensor, reduction: Reduction) -> Tensor:
-    """Losses ``(batch,)`` to their mean, their sum, or themselves.
+    """Reduce losses ``(batch,)`` to their mean or sum, or return them unchanged.
 
     Raises:
-        InputError: If the reduction is another.
+        InputError: If the reduction is unknown.
     """
     match reduction:
         case "mean":

@@ -1,19 +1,21 @@
 r"""Contrastive losses as arguments of a model: one protocol, one registry.
 
-A loss compares vectors of users with vectors of items, row by row. In one of two forms, or in both:
+A loss compares user vectors with item vectors row by row, in one or both of two forms:
 
-- **in-batch**, ``f(users, items)``: row b's positive is item b, the other items of the batch are negatives;
-- **own**, ``f(users, items, negatives)``: each user has k negatives ``(batch, k, dim)`` that a sampler made.
+- **in-batch**, ``f(users, items)``: row b's positive is item b; the other items of the batch are its negatives;
+- **own**, ``f(users, items, negatives)``: each user has k sampled negatives, ``(batch, k, dim)``.
 
-Either returns one loss per user, ``(batch,)``, or takes ``reduction="none"`` to do so. Whatever else it needs it names
-as a keyword, and is given: ``temperature``, ``mask`` (what must not count), ``log_q``, ``negative_log_q``, ``label``
-(item numbers). Any other keyword is a setting::
+Both return one loss per user, ``(batch,)``, by default or with ``reduction="none"``. A function that declares any of
+these keywords receives them from the model: ``temperature``, ``mask`` (items that are not negatives), ``log_q``,
+``negative_log_q``, ``label`` (item numbers). Every other keyword is a setting::
 
     def hinge(users, items, negatives, *, mask, gap=0.1): ...
 
 
-    TwoTower(loss=hinge)  # as it is
+    TwoTower(loss=hinge)  # directly
     add_loss("hinge", own=hinge)  # by name: two-tower:loss=hinge,loss.gap=0.2
+
+See: chapter 4.
 """
 
 from __future__ import annotations
@@ -35,24 +37,24 @@ from recsys_cl.losses.nt_xent import multi_positive_loss, nt_xent_loss, supervis
 from recsys_cl.losses.partition import Mask, rows_of
 from recsys_cl.registry import Registry, unknown
 
-GIVEN = ("temperature", "mask", "log_q", "negative_log_q", "label", "reduction")
-"""Keywords that a model gives to a loss that names them; all others are settings."""
+MODEL_KEYWORDS = ("temperature", "mask", "log_q", "negative_log_q", "label", "reduction")
+"""Keywords that a model passes to a loss that declares them; all others are settings."""
 
 
 class Loss:
     """A contrastive loss with its settings, ready to train a model.
 
     Args:
-        name: The name under which it is registered, ``""`` for none.
-        in_batch: The loss against the other items of a batch.
-        own: The loss against negatives of each user's own.
-        square: Whether the in-batch form needs as many items as users; of several processes each then compares
+        name: Registered name, ``""`` for none.
+        in_batch: Loss against the other items of the batch.
+        own: Loss against each user's own negatives.
+        square: Whether the in-batch form needs as many items as users; with several processes, each then compares
             within its own part of the batch.
-        settings: Keywords of the functions other than those in :data:`GIVEN`.
+        settings: Values for keywords of the functions other than those in :data:`MODEL_KEYWORDS`.
 
     Raises:
-        InputError: If a setting is unknown or not valid, if there is no function, or if what a function returns is
-            not one loss per user with a gradient.
+        InputError: If a setting is unknown or not valid, if no function is given, or if a function does not return
+            one loss per user with a gradient.
 
     See: chapter 4.
 
@@ -77,17 +79,25 @@ class Loss:
             raise InputError("a loss needs a function; give in_batch= or own=")
         known = {word for one in self.forms.values() for word in _keywords(one)}
         self.has_temperature = "temperature" in known
+        valid = sorted({word for one in self.forms.values() for word in _settings(one)})
         for setting in settings:
-            if setting not in known - set(GIVEN):
-                raise InputError(unknown(f"setting of the loss {self}", setting, sorted(known - set(GIVEN))))
-        self._try()
+            if setting not in valid:
+                raise InputError(
+                    unknown(f"setting of the loss {self}:", setting, valid)
+                    if valid
+                    else f"the loss {self} has no settings; leave {setting} out"
+                )
+        try:
+            self._try()
+        except (TypeError, RuntimeError) as error:
+            raise InputError(f"{self!r} fails on two users with two items: {error}") from error
 
     @classmethod
     def of(cls, function: Callable[..., Tensor]) -> Loss:
-        """A function as a loss: in-batch if it takes two tensors, own if it takes three.
+        """Wrap a function: in-batch if it takes two tensors, own if it takes three.
 
         Raises:
-            InputError: If it takes another number, or does not return one loss per user.
+            InputError: If it takes any other number of tensors, or does not return one loss per user.
         """
         name = getattr(function, "__name__", type(function).__name__)
         form = {2: "in_batch", 3: "own"}.get(_positionals(function))
@@ -112,10 +122,10 @@ class Loss:
 
         Args:
             users: ``(B, dim)``.
-            items: ``(N, dim)``, the users' positives first, in their order.
+            items: ``(N, dim)``, the users' positives first, in the order of the users.
             temperature: :math:`\tau`.
-            mask: ``(B, N)`` true where an item must not count as a negative, or a function of a slice of rows.
-            log_q: ``(N,)`` log-chance of each item to be there.
+            mask: ``(B, N)``, true where an item is not a negative, or a function from a slice of rows to their mask.
+            log_q: ``(N,)`` log-probability that each item is in the batch.
             label: ``(N,)`` item numbers.
 
         Returns:
@@ -140,16 +150,16 @@ class Loss:
         log_q: Tensor | None = None,
         negative_log_q: Tensor | None = None,
     ) -> Tensor:
-        r"""Loss of each user against negatives of their own.
+        r"""Loss of each user against the user's own negatives.
 
         Args:
             users: ``(B, dim)``.
-            items: ``(B, dim)`` the users' positives.
+            items: ``(B, dim)``, the users' positives.
             negatives: ``(B, K, dim)``.
             temperature: :math:`\tau`.
-            mask: ``(B, K)`` true where a negative must not count.
-            log_q: ``(B,)`` log-chance that the sampler draws the positive.
-            negative_log_q: ``(B, K)`` the same for the negatives.
+            mask: ``(B, K)``, true where a negative is ignored.
+            log_q: ``(B,)`` log-probability that the sampler draws the positive.
+            negative_log_q: ``(B, K)`` log-probability that the sampler draws each negative.
 
         Returns:
             ``(B,)``.
@@ -167,14 +177,14 @@ class Loss:
         if not isinstance(rows, Tensor) or shape != (len(tensors[0]),):
             raise InputError(
                 f"the loss {self} returns {'shape ' + str(shape) if isinstance(rows, Tensor) else repr(rows)}; return "
-                f"one number per user, {(len(tensors[0]),)}, without a mean"
+                f"one number per user, {(len(tensors[0]),)}, without averaging"
             )
         if torch.is_grad_enabled() and tensors[0].requires_grad and not rows.requires_grad:
-            raise InputError(f"the loss {self} has no gradient; compute it from the tensors given, without detach()")
+            raise InputError(f"the loss {self} has no gradient; compute it from the arguments, without detach()")
         return rows
 
     def _try(self) -> None:
-        """One small batch, so that a setting or a function that cannot work says so before anything is encoded."""
+        """Run one small batch, so an invalid setting or function fails before anything is encoded."""
         users = torch.eye(2, requires_grad=True)
         temperature, even = torch.tensor(0.5), torch.zeros(2)
         with torch.enable_grad():
@@ -212,7 +222,7 @@ class Loss:
 
 
 class _Losses(Registry[Callable[..., Loss]]):
-    """Losses by name; functions are losses too."""
+    """Losses by name; a plain function is accepted as a loss."""
 
     def adapt(self, value: Any) -> Loss:
         if isinstance(value, Loss):
@@ -240,12 +250,12 @@ def add_loss(
     own: Callable[..., Tensor] | None = None,
     square: bool = False,
 ) -> None:
-    """Register a loss, so that models, configs and the command line know it by name.
+    """Register a loss, so models, configs and the command line can refer to it by name.
 
     Args:
-        name: As in ``two-tower:loss=NAME``.
-        in_batch: ``f(users, items)``.
-        own: ``f(users, items, negatives)``.
+        name: Name of the loss, as in ``two-tower:loss=NAME``.
+        in_batch: Loss against the other items of the batch, ``f(users, items)``.
+        own: Loss against each user's own negatives, ``f(users, items, negatives)``.
         square: Whether ``in_batch`` needs as many items as users.
 
     Raises:
@@ -260,12 +270,12 @@ def add_loss(
 
 
 def two_views(users: Tensor, items: Tensor, *, temperature: Tensor) -> Tensor:
-    """NT-Xent with the two towers as two views: other users are negatives of users, and other items of items."""
+    """NT-Xent with users and items as the two views: all other users and items of the batch are negatives."""
     return nt_xent_loss(users, items, temperature=temperature, reduction="none").view(2, -1).mean(0)  # (B,)
 
 
 def same_item(users: Tensor, items: Tensor, *, temperature: Tensor, label: Tensor) -> Tensor:
-    """Supervised contrastive loss over the rows of users and of items, the item number being the label of both."""
+    """Supervised contrastive loss over user and item vectors, labelled by item number."""
     rows = supervised_contrastive_loss(
         torch.cat([users, items]), torch.cat([label, label]), temperature=temperature, reduction="none"
     )  # (2B,)
@@ -273,7 +283,7 @@ def same_item(users: Tensor, items: Tensor, *, temperature: Tensor, label: Tenso
 
 
 def all_known(users: Tensor, items: Tensor, *, temperature: Tensor, mask: Mask | None) -> Tensor:
-    """Multi-positive loss in which every item of the batch that the user is known to like is a positive."""
+    """Multi-positive loss: every item of the batch that the user is known to like is a positive."""
     positive = torch.eye(len(users), len(items), dtype=torch.bool, device=users.device)  # (B, N)
     if mask is not None:
         positive = positive | rows_of(mask, slice(0, len(users)), (len(users), len(items)), users.device)  # (B, N)
@@ -281,7 +291,7 @@ def all_known(users: Tensor, items: Tensor, *, temperature: Tensor, mask: Mask |
 
 
 def each_pair(users: Tensor, items: Tensor, *, temperature: Tensor, mask: Mask | None) -> Tensor:
-    """Logistic loss with all other items of the batch as negatives."""
+    """Logistic loss with the other items of the batch as negatives."""
     return sigmoid_loss(users, items, temperature=temperature, bias=0.0, mask=mask, reduction="none")  # (B,)
 
 
@@ -289,6 +299,16 @@ def _keywords(function: Callable[..., Tensor]) -> set[str]:
     """Keyword-only parameters of a function."""
     parameters = inspect.signature(function).parameters.values()
     return {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+
+def _settings(function: Callable[..., Tensor]) -> set[str]:
+    """Keywords that are settings: those with a default, except those that a model passes."""
+    parameters = inspect.signature(function).parameters
+    return {
+        word
+        for word in _keywords(function) - set(MODEL_KEYWORDS)
+        if parameters[word].default not in (None, inspect._empty)
+    }
 
 
 def _positionals(function: Callable[..., Tensor]) -> int:

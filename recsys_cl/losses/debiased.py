@@ -1,4 +1,4 @@
-"""Debiased and decoupled contrastive losses: InfoNCE corrected for false negatives, or without the positive below."""
+"""Debiased and decoupled contrastive losses: InfoNCE corrected for false negatives, or without the positive in Z."""
 
 from __future__ import annotations
 
@@ -32,23 +32,25 @@ def decoupled_contrastive_loss(
 
     .. math:: L_b = -s_{bb} + \log \sum_{j \neq b,\, j \notin M_b} \exp(s_{bj} - \log q_j)
 
-    The gradient of InfoNCE has the factor :math:`1 - p_{bb}`: once the positive wins, the row stops teaching,
-    which small batches reach soon. Without the positive in the sum the factor is gone. The loss has no lower bound,
-    except on vectors of bounded length. (The paper has both views of the others in the sum; this is one direction.)
+    The gradient of InfoNCE has the factor :math:`1 - p_{bb}`: once the positive wins, the row has almost no gradient.
+    Small batches get there soon. Without the positive in the sum the factor disappears. The loss has no lower bound
+    unless the vectors have bounded length. (The paper sums over both views of the other examples; this is one
+    direction.)
 
     Args:
-        query: ``(batch, dim)`` anchors, compared as they come.
+        query: ``(batch, dim)`` anchors, not normalised here.
         item: ``(n, dim)`` with ``n >= batch``: the positives in the queries' order, then extra negatives.
         temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
-        mask: Like :func:`info_nce_loss`.
-        log_q: ``(n,)``, like :func:`info_nce_loss`; it corrects the negatives alone, the positive's has no gradient.
+        mask: ``(batch, n)``, true where an item is not a negative; see :func:`info_nce_loss`.
+        log_q: ``(n,)`` log-probability of each item, see :func:`info_nce_loss`; it corrects only the negatives, since
+            the positive's correction would have no gradient.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
-        The loss in nats; 0 for a query without any negative, which has nothing to be compared with.
+        The loss in nats; 0 for a query without negatives.
 
     Raises:
-        InputError: As :func:`info_nce_loss`.
+        InputError: Under the conditions of :func:`info_nce_loss`.
 
     References:
         Yeh et al. (2022), https://arxiv.org/abs/2110.06848.
@@ -81,26 +83,26 @@ def debiased_contrastive_loss(
         g_b = \max\Bigl\{\frac{1}{1 - \pi} \Bigl(\sum_j w_{bj} e^{s_{bj}} - \pi e^{s_b^+}\Bigr),\; e^{-1/\tau}\Bigr\},
         \qquad w_{bj} = \frac{e^{\beta s_{bj}}}{\sum_k e^{\beta s_{bk}}}
 
-    Negatives drawn from everything are positives with probability :math:`\pi`. The difference estimates the mean
-    over true negatives; below :math:`e^{-1/\tau}`, the least a cosine can give, it is cut off. :math:`\beta = 0`
-    weighs all alike (Chuang), :math:`\beta > 0` draws towards what is similar (Robinson). The weights are
-    differentiated with the scores, so that negatives clearly less similar than the hardest are pulled. With both at
-    0 it is InfoNCE on normalised vectors.
+    A negative drawn from the whole catalogue is a false one with probability :math:`\pi`. The difference estimates the
+    mean over true negatives; it is clipped at :math:`e^{-1/\tau}`, the minimum that a cosine allows. :math:`\beta = 0`
+    weights all negatives equally (Chuang et al.); :math:`\beta > 0` weights similar ones more (Robinson et al.). The
+    gradient flows through the weights as well, so negatives clearly less similar than the hardest are attracted. With
+    :math:`\pi = \beta = 0` it is InfoNCE on normalised vectors.
 
     Args:
         query: ``(batch, dim)``, normalised here.
         item: ``(n, dim)`` with ``n >= batch``, normalised here: the positives, then extra negatives.
-        prior: :math:`\pi` in [0, 1), the chance that a negative is false.
-        hardness: :math:`\beta \ge 0`.
+        prior: :math:`\pi` in [0, 1), the probability that a negative is false.
+        hardness: :math:`\beta \ge 0`, how strongly hard negatives are weighted.
         temperature: :math:`\tau > 0`.
-        mask: Like :func:`info_nce_loss`.
+        mask: ``(batch, n)``, true where an item is not a negative; see :func:`info_nce_loss`.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
-        The loss in nats; 0 for a query without any negative.
+        The loss in nats; 0 for a query without negatives.
 
     Raises:
-        InputError: As :func:`info_nce_loss`, or if ``prior`` or ``hardness`` is out of range.
+        InputError: Under the conditions of :func:`info_nce_loss`, or if ``prior`` or ``hardness`` is out of range.
 
     References:
         Chuang et al. (2020), https://arxiv.org/abs/2007.00224;
@@ -127,7 +129,7 @@ def debiased_contrastive_loss(
         mean = log_partition(query, item, temperature, mask=mask) - log_n  # (B,)
     floor = torch.full_like(mean, -1) / temperature  # (B,)
     if prior:
-        false = positive + math.log(prior) - mean  # (B,), log of the share of the mean that is not negative
+        false = positive + math.log(prior) - mean  # (B,), log of the false negatives' share of the mean
         left = torch.log(-torch.expm1(false.masked_fill(false >= 0, -1)))  # (B,)
         mean = torch.where(false < 0, mean + left - math.log1p(-prior), floor)  # (B,)
     rows = F.softplus(log_n + torch.maximum(mean, floor) - positive)  # (B,)
@@ -135,4 +137,4 @@ def debiased_contrastive_loss(
 
 
 _NONE_LEFT = torch.finfo(torch.float32).min / 2
-"""A log-partition below this has no term."""
+"""A log-partition below this is a sum over no terms."""

@@ -1,14 +1,14 @@
-r"""An adversarial game: a generator makes samples, a discriminator tells them from data.
+r"""GAN losses: discriminator and generator losses, the R1 gradient penalty, and the optimal discriminator.
 
 .. math:: \min_G \max_D \; V(D, G)
     = \mathbb E_{x \sim p} \log \sigma(D(x)) + \mathbb E_{x \sim q_G} \log(1 - \sigma(D(x)))
 
-D gives logits here, p is the data's density and :math:`q_G` the samples'. For fixed G the best D knows the ratio of
-the densities, :math:`D^\star = \log p - \log q_G`, and the game is worth
-:math:`2 \operatorname{JS}(p, q_G) - 2 \log 2`: the G that does best against it makes the two equal.
+D returns logits here; p is the density of the data and :math:`q_G` that of the samples. For fixed G the optimal D is
+the log-ratio of the densities, :math:`D^\star = \log p - \log q_G`, and the value of the game is
+:math:`2 \operatorname{JS}(p, q_G) - 2 \log 2`: it is minimal when both densities are equal.
 
-Where samples are *items*, numbers from a catalogue, no gradient flows from D's verdict to G:
-:mod:`recsys_cl.losses.policy_gradient` has two ways around that.
+If samples are *items*, numbers from a catalogue, no gradient flows from D's output to G:
+:mod:`recsys_cl.losses.policy_gradient` has two remedies.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from recsys_cl.losses.checks import comparable
 
 
 def discriminator_loss(real_logit: Tensor, fake_logit: Tensor) -> Tensor:
-    r"""What the discriminator minimises: binary cross-entropy, the negative of the game's value.
+    r"""Discriminator loss: binary cross-entropy, the negative of the game's value.
 
     .. math:: L_D = -V = \mathbb E_{p} \operatorname{softplus}(-D) + \mathbb E_{q} \operatorname{softplus}(D)
 
-    Each side has its own mean: the balance does not depend on how many samples either has. At 2 log 2 = 1.386 D
-    guesses; :math:`\log 2 - L_D / 2` never exceeds the Jensen–Shannon divergence of data and samples in expectation.
+    Data and samples are averaged separately, so their balance does not depend on their numbers. At 2 log 2 = 1.386 D
+    guesses; in expectation :math:`\log 2 - L_D / 2` never exceeds the Jensen–Shannon divergence of data and samples.
 
     Args:
-        real_logit: ``(...)`` D's logits of data.
-        fake_logit: ``(...)`` D's logits of samples, any number of them. Detach the samples, or step only D.
+        real_logit: ``(...)`` D's logits for data.
+        fake_logit: ``(...)`` D's logits for samples, any number of them. Detach the samples, or step only D.
 
     Returns:
         The loss in nats.
@@ -54,21 +54,22 @@ def discriminator_loss(real_logit: Tensor, fake_logit: Tensor) -> Tensor:
 
 
 def saturating_generator_loss(fake_logit: Tensor) -> Tensor:
-    r"""The generator's side of the minimax game as it stands.
+    r"""Saturating generator loss: the generator's side of the minimax game.
 
     .. math:: L_G = \mathbb E_q \log(1 - \sigma(D)) = -\mathbb E_q \operatorname{softplus}(D),
         \qquad \frac{\partial L_G}{\partial D} = -\sigma(D)
 
-    A sample that D is sure about, :math:`\sigma(D) \to 0`, gets no gradient: G learns nothing just where it is worst.
+    A sample that D rejects with certainty, :math:`\sigma(D) \to 0`, gets no gradient: G learns nothing where it is
+    worst.
 
     Args:
-        fake_logit: ``(...)`` D's logits of samples.
+        fake_logit: ``(...)`` D's logits for samples.
 
     Returns:
         The loss in nats, at most 0.
 
     Raises:
-        InputError: If there are none, or a logit is not finite.
+        InputError: If there are no logits, or one is not finite.
 
     See: chapter 10.
 
@@ -80,22 +81,22 @@ def saturating_generator_loss(fake_logit: Tensor) -> Tensor:
 
 
 def generator_loss(fake_logit: Tensor) -> Tensor:
-    r"""The generator's loss as it is used, non-saturating: samples are to be taken for data.
+    r"""Non-saturating generator loss, the usual choice: maximise the probability that samples are taken for data.
 
     .. math:: L_G = -\mathbb E_q \log \sigma(D) = \mathbb E_q \operatorname{softplus}(-D),
         \qquad \frac{\partial L_G}{\partial D} = -(1 - \sigma(D))
 
-    It pulls each sample in the same direction as the minimax loss, hardest where D is surest. The two players no
-    longer share one value.
+    It moves each sample in the same direction as the minimax loss, most where D is most certain. The game is no
+    longer zero-sum.
 
     Args:
-        fake_logit: ``(...)`` D's logits of samples.
+        fake_logit: ``(...)`` D's logits for samples.
 
     Returns:
         The loss in nats.
 
     Raises:
-        InputError: If there are none, or a logit is not finite.
+        InputError: If there are no logits, or one is not finite.
 
     References:
         Goodfellow et al. (2014), section 3, https://arxiv.org/abs/1406.2661.
@@ -110,23 +111,23 @@ def generator_loss(fake_logit: Tensor) -> Tensor:
 
 
 def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
-    r"""R1: D is to be flat on the data.
+    r"""R1 gradient penalty: the discriminator should be flat on the data.
 
     .. math:: R_1 = \tfrac12\, \mathbb E_{x \sim p} \lVert \nabla_x D(x) \rVert^2
 
-    Once the samples are the data there is nothing to tell apart, and any slope that D has left drives G away again:
-    unpenalised players circle around the solution. A weight :math:`\gamma` of 0.1 to 10 makes them converge to it.
+    Once samples and data agree, any slope that D still has drives G away again: unpenalised players circle around the
+    solution. A weight :math:`\gamma` of 0.1 to 10 makes them converge to it.
 
     Args:
-        discriminator: From vectors ``(..., dim)`` to logits ``(...)``, each of its own vector alone.
-        real: ``(..., dim)`` data; the mean is over all of their vectors.
+        discriminator: Maps vectors ``(..., dim)`` to logits ``(...)``; each logit depends on its own vector only.
+        real: ``(..., dim)`` data; the mean is over all vectors.
 
     Returns:
-        The penalty, differentiable in D's parameters, under ``no_grad`` as well.
+        The penalty, differentiable in D's parameters, even under ``no_grad``.
 
     Raises:
-        InputError: If the data are no finite floating-point numbers, there are none, or D's logits do not depend
-            on them.
+        InputError: If there are no data, if they are not finite floating-point numbers, or if D's logits do not
+            depend on them.
 
     References:
         Mescheder, Geiger and Nowozin (2018), https://arxiv.org/abs/1801.04406.
@@ -147,22 +148,22 @@ def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) ->
 
 
 def optimal_discriminator(real_density: Tensor, fake_density: Tensor) -> Tensor:
-    r"""The probability of being real that the best discriminator gives.
+    r"""Optimal discriminator: the probability that a point is real, given both densities.
 
     .. math:: \sigma(D^\star(x)) = \frac{p(x)}{p(x) + q(x)}
 
-    At each x, :math:`p \log \sigma + q \log(1 - \sigma)` has its maximum there. D's loss then is
+    It maximises :math:`p \log \sigma + q \log(1 - \sigma)` at each x. D's loss is then
     :math:`2 \log 2 - 2 \operatorname{JS}(p, q)`.
 
     Args:
-        real_density: ``(...)`` p, densities or probabilities of data.
-        fake_density: ``(...)`` q, of samples.
+        real_density: ``(...)`` p, densities or probabilities under the data.
+        fake_density: ``(...)`` q, densities or probabilities under the generator.
 
     Returns:
         ``(...)`` in [0, 1].
 
     Raises:
-        InputError: If shapes differ, a density is negative or not finite, or neither can produce a point.
+        InputError: If shapes differ, a density is negative or not finite, or both densities are 0 at a point.
 
     References:
         Goodfellow et al. (2014), proposition 1, https://arxiv.org/abs/1406.2661.
@@ -178,19 +179,19 @@ def optimal_discriminator(real_density: Tensor, fake_density: Tensor) -> Tensor:
             f"real_density {tuple(p.shape)} and fake_density {tuple(q.shape)} do not fit; give both at the same points"
         )
     if (p < 0).any() or (q < 0).any() or (p + q == 0).any():
-        raise InputError("a density is negative, or both are 0 at one point; give points that one of them produces")
+        raise InputError("a density is negative, or both are 0 at one point; give points where one is above 0")
     return p / (p + q)
 
 
 def discriminator_accuracy(real_logit: Tensor, fake_logit: Tensor) -> Tensor:
-    """Share that D tells right, data and samples weighing the same; a logit of 0 is half right.
+    """Balanced accuracy of the discriminator: the mean of its accuracies on data and on samples; a logit of 0 is half.
 
-    .5 is what the game strives for, and also what a D that has learnt nothing has; 1 for long means that D is too
-    strong to teach G anything.
+    0.5 is the equilibrium of the game, and also the accuracy of an untrained D. An accuracy that stays at 1 means that
+    D is too strong to teach G anything.
 
     Args:
-        real_logit: ``(...)`` D's logits of data.
-        fake_logit: ``(...)`` D's logits of samples.
+        real_logit: ``(...)`` D's logits for data.
+        fake_logit: ``(...)`` D's logits for samples.
 
     Returns:
         A number in [0, 1], without gradient.
@@ -208,7 +209,7 @@ def discriminator_accuracy(real_logit: Tensor, fake_logit: Tensor) -> Tensor:
 
 
 def _logits(**tensors: Tensor) -> tuple[Tensor, ...]:
-    """Finite floating-point tensors with at least one number each."""
+    """Check that tensors are floating point, finite and not empty."""
     for name, tensor in tensors.items():
         if tensor.numel() == 0:
             raise InputError(f"{name} {tuple(tensor.shape)} is empty; its mean needs at least one number")

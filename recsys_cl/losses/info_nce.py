@@ -1,8 +1,8 @@
-r"""InfoNCE and sampled softmax: a positive against everything else at once, with the correction for sampling.
+r"""InfoNCE and sampled softmax: one positive against all negatives at once, with logQ correction for sampling.
 
 .. math:: L_b = \log Z_b - s_b^+
 
-The losses differ in who is in :math:`Z`, the partition function.
+The losses differ in which terms enter :math:`Z`, the partition function.
 """
 
 from __future__ import annotations
@@ -38,41 +38,41 @@ def info_nce_loss(
     negative_log_q: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""InfoNCE: pick each query's own item out of all items of the batch.
+    r"""InfoNCE: identify each query's own item among all items of the batch.
 
     .. math:: L_b = -\log \frac{\exp(s_{bb} - \log q_b)}{\sum_{j \notin M_b} \exp(s_{bj} - \log q_j)},
         \qquad s_{bj} = u_b^\top v_j / \tau
 
-    Row ``b`` of the logits has its positive in column ``b``; the other columns, up to those masked, are its
-    negatives: ``n - 1`` of them. Vectors are compared as they come: normalise both for cosine similarity.
+    Row ``b`` of the logits has its positive in column ``b``; the other ``n - 1`` columns, except those masked, are
+    its negatives. Vectors are not normalised here: normalise both for cosine similarity.
 
-    With negatives drawn in proportion to :math:`q` (in a batch of interactions: to popularity) the loss
-    without ``log_q`` learns :math:`s = \log p(j \mid b) - \log q_j + c`, a ranking in which what is popular
-    is held down; subtracting :math:`\log q_j` restores :math:`s = \log p(j \mid b) + c`. That needs every draw to
-    stay in the sum; masks make it an approximation, good while ``n`` times :math:`q_j` is well below 1.
+    With negatives drawn in proportion to :math:`q` (in a batch of interactions: to popularity), the loss without
+    ``log_q`` learns :math:`s = \log p(j \mid b) - \log q_j + c`, a ranking that penalises popular items; subtracting
+    :math:`\log q_j` restores :math:`s = \log p(j \mid b) + c`. This is exact only if no draw is masked; with masks it
+    is an approximation, good while ``n`` times :math:`q_j` is well below 1.
 
-    Beyond a million logits the loss is computed in blocks of rows, exact, in memory that does not grow with the
-    square of the batch.
+    Beyond a million logits the loss is computed in blocks of rows. The result is exact, and memory does not grow with
+    the square of the batch.
 
     Args:
         query: ``(batch, dim)`` anchors.
         item: ``(n, dim)`` with ``n >= batch``: the positives in the queries' order, then extra negatives.
         temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
-        mask: ``(batch, n)``, true where an item is *not* to count as a negative (a duplicate of the positive,
-            something the user is known to like, padding); the positive itself is never masked. For batches whose
-            mask should not exist as a whole, a function from a slice of rows to their ``(rows, n)``.
-        log_q: ``(n,)`` log of each item's chance of being drawn, up to a constant.
-        negative: ``(batch, dim)`` or ``(batch, k, dim)``: further negatives of each query's own.
-        negative_mask: ``(batch, k)``, true where one of them is not to count; so a query may have fewer than k.
-        negative_log_q: ``(batch, k)``, like ``log_q``.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``, the latter giving ``(batch,)``.
+        mask: ``(batch, n)``, true where an item is *not* a negative (a duplicate of the positive, an item that the
+            user is known to like, padding); the positive itself is never masked. To avoid materialising the whole
+            mask, pass a function from a slice of rows to their mask, ``(rows, n)``.
+        log_q: ``(n,)`` log-probability that each item is drawn, up to a constant.
+        negative: ``(batch, dim)`` or ``(batch, k, dim)``: each query's own additional negatives.
+        negative_mask: ``(batch, k)``, true where such a negative is ignored, so a query may have fewer than k.
+        negative_log_q: ``(batch, k)`` log-probability that each such negative is drawn.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, which returns ``(batch,)``.
 
     Returns:
-        The loss in nats; 0 for a query without any negative.
+        The loss in nats; 0 for a query without negatives.
 
     Raises:
-        InputError: If shapes do not fit (of vectors, mask or log q), an anchor has no positive, the temperature is
-            not above 0, or a vector or log q is not finite.
+        InputError: If shapes do not fit (vectors, mask or log q), an anchor has no positive, the temperature is not
+            above 0, or a vector or log q is not finite.
 
     References:
         van den Oord, Li and Vinyals (2018), https://arxiv.org/abs/1807.03748;
@@ -86,7 +86,7 @@ def info_nce_loss(
     """
     query, item = check_candidates(query, item, temperature)
     if negative is None and not (negative_mask is None and negative_log_q is None):
-        raise InputError("negative_mask and negative_log_q are about `negative`, which is missing; give it as well")
+        raise InputError("negative_mask and negative_log_q describe `negative`, which is missing; give it as well")
     log_q = None if log_q is None else check_log_q("log_q", log_q, item)
     own = torch.arange(len(query), device=query.device)  # (B,)
     rows = negative_log_likelihood(query, item, own, temperature, mask=mask, log_q=log_q)  # (B,)
@@ -109,26 +109,26 @@ def symmetric_info_nce_loss(
     query_log_q: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""InfoNCE in both directions: each query picks its item, each item its query (CLIP).
+    r"""Symmetric InfoNCE (CLIP): each query identifies its item, and each item its query.
 
     .. math:: L_b = -\tfrac12 \log \frac{e^{s_{bb} - \log q_b}}{\sum_j e^{s_{bj} - \log q_j}}
         - \tfrac12 \log \frac{e^{s_{bb} - \log q'_b}}{\sum_i e^{s_{ib} - \log q'_i}}
 
     Args:
         query: ``(batch, dim)``.
-        item: ``(batch, dim)``, row by row the queries' positives.
+        item: ``(batch, dim)``, the queries' positives, row by row.
         temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
-        mask: ``(batch, batch)`` or a function of a slice of rows, true where neither is to count as the other's
-            negative.
-        log_q: ``(batch,)`` log of each item's chance of being drawn.
-        query_log_q: ``(batch,)`` log of each query's chance of being drawn.
+        mask: ``(batch, batch)``, or a function from a slice of rows to their mask: true where query and item are not
+            each other's negatives.
+        log_q: ``(batch,)`` log-probability that each item is drawn.
+        query_log_q: ``(batch,)`` log-probability that each query is drawn.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
         The loss in nats.
 
     Raises:
-        InputError: If shapes do not fit (of vectors, mask or log q), the temperature is not above 0, or a vector or
+        InputError: If shapes do not fit (vectors, mask or log q), the temperature is not above 0, or a vector or
             log q is not finite.
 
     References:
@@ -161,29 +161,30 @@ def sampled_softmax_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Sampled softmax: each query's item against k sampled ones, corrected for how they were sampled.
+    r"""Sampled softmax: each query's item against k sampled ones, with logQ correction.
 
     .. math:: L_b = -\log \frac{e^{s_b^+ - \log q_b}}{e^{s_b^+ - \log q_b} + \sum_k e^{s_{bk} - \log q_{bk}}}
 
-    It estimates cross-entropy over the whole catalogue; in-batch negatives with ``log_q`` are the same with the
-    other rows' items as the sample (:func:`info_nce_loss`). The samplers in
-    :mod:`recsys_cl.negatives` return the log-probabilities that this takes.
+    It estimates cross-entropy over the whole catalogue. In-batch negatives with ``log_q`` are the special case whose
+    sample is the other rows' items (:func:`info_nce_loss`). The samplers in :mod:`recsys_cl.negatives` return the
+    log-probabilities needed here.
 
     Args:
         query: ``(batch, dim)``.
-        item: ``(batch, dim)`` the queries' positives.
+        item: ``(batch, dim)``, the queries' positives.
         negative: ``(k, dim)`` shared by the batch, or ``(batch, k, dim)``.
-        log_q: ``(batch,)`` log of the chance that the sampler draws the positive.
-        negative_log_q: ``(k,)`` or ``(batch, k)``, the same for the negatives.
+        log_q: ``(batch,)`` log-probability that the sampler draws the positive.
+        negative_log_q: ``(k,)`` or ``(batch, k)`` log-probability that the sampler draws each negative.
         temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
-        mask: ``(batch, k)``, true where a negative is not to count (it hit the positive, or something known).
+        mask: ``(batch, k)``, true where a negative is ignored (it is the positive, or an item the user is known to
+            like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
-        The loss in nats; 0 for a query all of whose negatives are masked.
+        The loss in nats; 0 for a query whose negatives are all masked.
 
     Raises:
-        InputError: If shapes do not fit (of vectors, mask or log q), the temperature is not above 0, or a vector or
+        InputError: If shapes do not fit (vectors, mask or log q), the temperature is not above 0, or a vector or
             log q is not finite.
 
     References:
@@ -213,24 +214,26 @@ def sampled_softmax_loss(
 
 
 def check_candidates(query: Tensor, item: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Demand vectors that fit, each anchor's positive in its row, and a temperature above 0."""
+    """Check that shapes fit, that each anchor has its positive in its row, and that the temperature is positive."""
     query, item = comparable(query=query, item=item)
     check_positive("temperature", temperature)
     if query.ndim != 2 or item.ndim != 2 or query.shape[1] != item.shape[1] or not 0 < len(query) <= len(item):
         raise InputError(
             f"query {tuple(query.shape)} and item {tuple(item.shape)} do not fit; "
-            "give (batch, dim) and (n, dim) with n >= batch: each anchor needs its positive, in its row"
+            "give (batch, dim) and (n, dim) with n >= batch: each anchor needs its positive in the same row"
         )
     return query, item
 
 
 def check_log_q(name: str, log_q: Tensor, vectors: Tensor) -> Tensor:
-    """Demand one finite log-probability per vector; it gets no gradient."""
+    """Check that there is one finite log-probability per vector, and detach it."""
     shape = tuple(vectors.shape[:-1])
     if tuple(log_q.shape) != shape:
         raise InputError(f"{name} {tuple(log_q.shape)} does not fit; give one entry per vector, {shape}")
     if not log_q.isfinite().all():
-        raise InputError(f"{name} has an entry that is not finite; give log-chances, and mask what cannot be drawn")
+        raise InputError(
+            f"{name} has an entry that is not finite; give log-probabilities, and mask items that cannot be drawn"
+        )
     return log_q.detach().to(vectors)
 
 
@@ -252,18 +255,18 @@ def _own_log_partition(
 
 
 class LearnedTemperature(nn.Module):
-    r"""A temperature that is trained with the model, and never falls below a floor.
+    r"""Temperature that is trained with the model and never falls below a minimum.
 
     .. math:: \tau = e^{-\theta}, \qquad \theta \le -\log \tau_{\min}
 
-    The logarithm is what is learned, so that steps are relative and :math:`\tau > 0`. Without a floor, training
-    sharpens without end once all positives come first, and one mislabelled negative then outweighs the batch.
-    The floor projects the *parameter*: clamping the value instead would cut its gradient off beyond the floor,
-    and the temperature could never rise again.
+    The logarithm is the parameter, so steps are relative and :math:`\tau > 0`. Without a minimum, the temperature
+    keeps falling once every positive ranks first, and a single mislabelled negative then outweighs the batch. The
+    *parameter* is projected: clamping the value instead would zero its gradient below the minimum, and the
+    temperature could never rise again.
 
     Args:
-        initial: Where :math:`\tau` starts.
-        lowest: :math:`\tau_{\min}`; 0.01 keeps the logits of cosines within ±100, as CLIP does.
+        initial: Initial :math:`\tau`.
+        lowest: Minimum :math:`\tau_{\min}`; 0.01 keeps the logits of cosines within ±100, as CLIP does.
 
     Raises:
         InputError: If ``lowest`` is not above 0 or ``initial`` is below it.

@@ -1,4 +1,4 @@
-r"""Losses that decide pair by pair: is this one a positive, or better than that one?"""
+r"""Pairwise losses: logistic (SGNS), Bayesian personalised ranking (BPR) and sigmoid (SigLIP)."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def logistic_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Logistic loss with negative sampling: each pair is classified by itself (SGNS).
+    r"""Logistic loss with negative sampling (SGNS): each pair is classified on its own.
 
     .. math:: L = -\log \sigma(a^\top p / \tau) - \sum_k \log \sigma(-a^\top n_k / \tau)
 
-    The minus in the second term is what repels. The optimum is
-    :math:`a^\top p / \tau = \log p(p \mid a) - \log q(p) - \log k`, for negatives from the marginal the pointwise
-    mutual information less :math:`\log k`.
+    The minus sign in the second term repels negatives. The optimum is
+    :math:`a^\top p / \tau = \log p(p \mid a) - \log q(p) - \log k`: for negatives drawn from the marginal, the
+    pointwise mutual information minus :math:`\log k`.
 
     Args:
-        anchor: ``(batch, dim)``, compared as they come.
+        anchor: ``(batch, dim)``, not normalised here.
         positive: ``(batch, dim)``.
-        negative: ``(batch, dim)`` or ``(batch, k, dim)``; an anchor's k terms are summed.
+        negative: ``(batch, dim)`` or ``(batch, k, dim)``; the k terms of an anchor are summed.
         temperature: :math:`\tau > 0`.
-        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
+        mask: ``(batch, k)``, true where a negative is ignored (an item that the user is known to like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -80,14 +80,14 @@ def bpr_loss(
 
     .. math:: L = -\log \sigma\bigl((a^\top p - a^\top n) / \tau\bigr)
 
-    It is InfoNCE with one negative, and the soft-margin triplet with :math:`-a^\top x / \tau` for a distance.
+    It equals InfoNCE with one negative, and the soft-margin triplet loss with distance :math:`-a^\top x / \tau`.
 
     Args:
-        anchor: ``(batch, dim)``, compared as they come.
+        anchor: ``(batch, dim)``, not normalised here.
         positive: ``(batch, dim)``.
-        negative: ``(batch, dim)`` or ``(batch, k, dim)``; the loss of an anchor is the mean over its k.
-        temperature: :math:`\tau > 0`; the paper has 1.
-        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
+        negative: ``(batch, dim)`` or ``(batch, k, dim)``; the k terms of an anchor are averaged.
+        temperature: :math:`\tau > 0`; the paper uses 1.
+        mask: ``(batch, k)``, true where a negative is ignored (an item that the user is known to like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -120,20 +120,20 @@ def sigmoid_loss(
     mask: Mask | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Sigmoid loss over all pairs of a batch: the logistic loss with in-batch negatives (SigLIP).
+    r"""Sigmoid loss (SigLIP): the logistic loss over all pairs of a batch.
 
     .. math:: L_b = -\log \sigma(s_{bb}) - \sum_{j \neq b,\, j \notin M_b} \log \sigma(-s_{bj}), \qquad
         s_{bj} = u_b^\top v_j / \tau + \beta
 
-    No sum runs over a row inside a logarithm, so pairs do not compete. With B − 1 negatives to one positive the
-    bias :math:`\beta` starts low, or the first steps would only push.
+    No logarithm contains a sum over a row, so pairs do not compete. With B − 1 negatives per positive, the bias
+    :math:`\beta` starts low; otherwise the first steps would only repel.
 
     Args:
-        query: ``(batch, dim)``, compared as they come (the paper normalises).
-        item: ``(batch, dim)`` the queries' positives in their order.
+        query: ``(batch, dim)``, not normalised here (the paper normalises).
+        item: ``(batch, dim)``, the queries' positives, row by row.
         temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
         bias: :math:`\beta`, a number or a learned scalar tensor.
-        mask: ``(batch, batch)``, true where an item is not to count; the positive itself always counts.
+        mask: ``(batch, batch)``, true where an item is ignored; the positive itself is never masked.
         reduction: ``"mean"`` over queries, ``"sum"`` or ``"none"``.
 
     Returns:

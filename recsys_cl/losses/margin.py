@@ -1,4 +1,4 @@
-r"""Losses on distances with a margin: a positive closer than a negative, by enough."""
+r"""Margin losses on distances: triplet, soft-margin triplet and pairwise contrastive loss."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ Distance = Literal["euclidean", "squared", "cosine"]
 def distance(first: Tensor, second: Tensor, kind: Distance) -> Tensor:
     r"""Distance along the last dimension.
 
-    Euclidean :math:`\lVert x - y \rVert`, its square, or cosine :math:`1 - \cos(x, y)`, which is half the square
-    between normalised vectors. The Euclidean distance has a corner where it is 0; its gradient there is taken as 0.
+    Euclidean :math:`\lVert x - y \rVert`, its square, or cosine :math:`1 - \cos(x, y)`, which is half the squared
+    distance between normalised vectors. The Euclidean distance is not differentiable at 0; its gradient there is
+    taken as 0.
 
     Args:
         first: ``(…, dim)``.
@@ -26,7 +27,7 @@ def distance(first: Tensor, second: Tensor, kind: Distance) -> Tensor:
         kind: ``"euclidean"``, ``"squared"`` or ``"cosine"``.
 
     Raises:
-        InputError: If ``kind`` is another.
+        InputError: If ``kind`` is unknown.
     """
     match kind:
         case "euclidean":
@@ -49,21 +50,21 @@ def triplet_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Triplet loss with a hinge: the positive closer than the negative, by a margin.
+    r"""Triplet loss with a hinge: the positive is closer than the negative by a margin.
 
     .. math:: L = \max\{0,\; d(a, p) - d(a, n) + m\}
 
-    Without the maximum the loss has no lower bound: pushing negatives to infinity would always pay. A triplet
-    that satisfies the margin is silent. So is a batch of identical vectors: its loss is the margin, and where the
-    Euclidean distance has its kink the gradient is taken as 0.
+    Without the maximum the loss has no lower bound: moving negatives to infinity would always reduce it. A triplet
+    that satisfies the margin has no gradient. Neither has a batch of identical vectors: its loss is the margin, and the
+    gradient of the Euclidean distance at 0 is taken as 0.
 
     Args:
         anchor: ``(batch, dim)``.
         positive: ``(batch, dim)``.
-        negative: ``(batch, dim)`` or ``(batch, k, dim)``; the loss of an anchor is the mean over its k.
+        negative: ``(batch, dim)`` or ``(batch, k, dim)``; the k terms of an anchor are averaged.
         margin: :math:`m > 0`, in units of the distance.
         distance: ``"euclidean"``, ``"squared"`` or ``"cosine"``.
-        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
+        mask: ``(batch, k)``, true where a negative is ignored (an item that the user is known to like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -95,16 +96,16 @@ def soft_triplet_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Triplet loss with a soft margin: it keeps pulling, ever less, when the order is right.
+    r"""Triplet loss with a soft margin: its gradient fades, but never vanishes, once the order is right.
 
     .. math:: L = \log\bigl(1 + e^{d(a, p) - d(a, n)}\bigr)
 
     Args:
         anchor: ``(batch, dim)``.
         positive: ``(batch, dim)``.
-        negative: ``(batch, dim)`` or ``(batch, k, dim)``; the loss of an anchor is the mean over its k.
+        negative: ``(batch, dim)`` or ``(batch, k, dim)``; the k terms of an anchor are averaged.
         distance: ``"euclidean"``, ``"squared"`` or ``"cosine"``.
-        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
+        mask: ``(batch, k)``, true where a negative is ignored (an item that the user is known to like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -134,18 +135,18 @@ def pairwise_contrastive_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Contrastive loss on pairs: positives to distance 0, negatives beyond a margin, each on its own.
+    r"""Pairwise contrastive loss: pull positives to distance 0 and push negatives beyond a margin, independently.
 
     .. math:: L = \tfrac12 d(a, p)^2 + \tfrac12 \max\{0,\; m - d(a, n)\}^2
 
-    Unlike a triplet it fixes a scale: how close is close does not depend on the negative.
+    Unlike the triplet loss it fixes a scale: the pull on a positive does not depend on the negative.
 
     Args:
         anchor: ``(batch, dim)``.
         positive: ``(batch, dim)``.
-        negative: ``(batch, dim)`` or ``(batch, k, dim)``; the second term is the mean over an anchor's k.
+        negative: ``(batch, dim)`` or ``(batch, k, dim)``; the second term is averaged over the k of an anchor.
         margin: :math:`m > 0`, a Euclidean distance.
-        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
+        mask: ``(batch, k)``, true where a negative is ignored (an item that the user is known to like).
         reduction: ``"mean"`` over anchors (both terms summed), ``"sum"`` or ``"none"``.
 
     Returns:
@@ -171,6 +172,6 @@ def pairwise_contrastive_loss(
 
 
 def _gaps(anchor: Tensor, positive: Tensor, negative: Tensor, kind: Distance) -> Tensor:
-    """How much farther the positive is than each negative, ``(batch, k)``."""
+    """Distance of the positive minus distance of each negative, ``(batch, k)``."""
     anchor, positive, negative = check_triplets(anchor, positive, negative)
     return distance(anchor, positive, kind)[:, None] - distance(anchor[:, None], negative, kind)  # (B, K)

@@ -1,7 +1,7 @@
-r"""Losses of next-item prediction: from the state after some events, which item of the catalogue comes next?
+r"""Next-item losses: full softmax, sampled softmax, binary cross-entropy and gBCE.
 
-The states of all events of a ragged batch stand in one ``(T, dim)``; those with nothing to predict are left out before.
-The losses differ in how many items the true one is compared with, and in whether items compete.
+The states of all events of a ragged batch form one ``(T, dim)`` tensor, without events that have no next item. The
+losses differ in how many items the target is compared with, and in whether items compete.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from recsys_cl.losses.partition import Mask, log_partition, negative_log_likelih
 
 @dataclass(frozen=True, eq=False)
 class NegativeSample:
-    """Negatives, and how likely each was.
+    """Sampled negatives and their log-probabilities.
 
     Attributes:
-        items: ``(k,)`` item numbers that all rows share, or ``(batch, k)``.
-        log_q: Log-probability of each, of the same shape.
+        items: ``(k,)`` item numbers shared by all rows, or ``(batch, k)``.
+        log_q: Log-probability of each item, of the same shape.
+
+    See: chapter 5.
     """
 
     items: Tensor
@@ -40,23 +42,23 @@ def next_item_loss(
     mask: Mask | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Softmax over the whole catalogue: every other item is a negative.
+    r"""Full softmax: cross-entropy over the whole catalogue, with every other item as a negative.
 
     .. math:: L_t = -\log \frac{\exp(s_{t y_t})}{\sum_{j \notin M_t} \exp(s_{tj})}, \qquad
         s_{tj} = h_t^\top v_j / \tau
 
-    The gradient with respect to a score is :math:`p_{tj} - [j = y_t]`, so that at the optimum the scores are
-    :math:`\log p(j \mid t)` up to a constant of the row. Beyond a million scores the loss is computed in blocks,
-    exact, in memory that does not grow with events times items.
+    The gradient with respect to a score is :math:`p_{tj} - [j = y_t]`, so at the optimum the scores are
+    :math:`\log p(j \mid t)` up to a constant per row. Beyond a million scores the loss is computed in blocks: the
+    result is exact, and memory does not grow with events times items.
 
     Args:
-        hidden: ``(T, dim)`` states, compared as they come.
+        hidden: ``(T, dim)`` states, not normalised here.
         items: ``(N, dim)`` vectors of the whole catalogue.
-        target: ``(T,)`` number of the item that came next.
+        target: ``(T,)`` number of the next item.
         temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
-        mask: :math:`M`, ``(T, N)`` or a function of a slice of rows, true where an item is not to count; the target
-            always counts.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``, the latter giving ``(T,)``.
+        mask: :math:`M`, ``(T, N)`` or a function from a slice of rows to their mask, true where an item is not a
+            negative; the target is never masked.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, which returns ``(T,)``.
 
     Returns:
         The loss in nats.
@@ -67,11 +69,11 @@ def next_item_loss(
 
     References:
         Hidasi et al. (2016), https://arxiv.org/abs/1511.06939; Klenitskiy and Vasilev (2023),
-        https://arxiv.org/abs/2309.07602, for what it does to SASRec.
+        https://arxiv.org/abs/2309.07602, for its effect on SASRec.
 
     See: chapter 7.
 
-    >>> even = next_item_loss(torch.zeros(3, 2), torch.ones(8, 2), torch.tensor([0, 5, 7]))  # no opinion
+    >>> even = next_item_loss(torch.zeros(3, 2), torch.ones(8, 2), torch.tensor([0, 5, 7]))  # equal scores
     >>> round(float(even / math.log(8)), 4)
     1.0
     """
@@ -88,25 +90,25 @@ def sampled_next_item_loss(
     temperature: float | Tensor = 1.0,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Softmax over a catalogue of which only k items were drawn, the same for all events.
+    r"""Sampled softmax with k negatives that all events share, drawn from the catalogue.
 
     .. math:: L_t = -\log \frac{e^{s_{t y_t}}}{\hat Z_t}, \qquad
         \hat Z_t = e^{s_{t y_t}} + \frac1k \sum_{c:\, j_c \neq y_t} \frac{e^{s_{t j_c}}}{q_{j_c}}
 
-    Each draw stands for the :math:`1 / (k q)` items that it was drawn from, so that
-    :math:`\mathbb E \hat Z_t = Z_t` whatever :math:`q` and :math:`k`. The target is known and not drawn: it counts
-    once, uncorrected, and a draw that hits it is masked. The loss, a logarithm, is a little low
-    (:math:`\mathbb E \log \hat Z \le \log Z`); loss and gradient become those of :func:`next_item_loss` as k grows.
+    Each draw represents the :math:`1 / (k q)` items that it was drawn from, so
+    :math:`\mathbb E \hat Z_t = Z_t` whatever :math:`q` and :math:`k`. The target is known, not drawn: it enters once,
+    uncorrected, and a draw that hits it is masked. The loss, a logarithm, is biased slightly low
+    (:math:`\mathbb E \log \hat Z \le \log Z`); loss and gradient converge to those of :func:`next_item_loss` as k
+    grows.
 
-    Negatives that all events share cost one matrix product. For negatives of each event's own, and for the correction
-    that treats the positive as one draw among others, there is
-    :func:`~recsys_cl.losses.sampled_softmax_loss`.
+    Shared negatives cost one matrix product. For each event's own negatives, and for the correction that treats the
+    positive as one draw among others, see :func:`~recsys_cl.losses.sampled_softmax_loss`.
 
     Args:
-        hidden: ``(T, dim)`` states, compared as they come.
+        hidden: ``(T, dim)`` states, not normalised here.
         items: ``(N, dim)`` vectors of the whole catalogue.
-        target: ``(T,)`` number of the item that came next.
-        negative: What a sampler draws for one example: ``(k,)`` item numbers and their ``log_q``.
+        target: ``(T,)`` number of the next item.
+        negative: One draw of a sampler: ``(k,)`` item numbers and their ``log_q``.
         temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
@@ -114,8 +116,8 @@ def sampled_next_item_loss(
         The loss in nats; 0 where every draw hit the target.
 
     Raises:
-        InputError: As :func:`next_item_loss`, or if the negatives are not ``(k,)``, or one has a ``log_q`` that is not
-            finite.
+        InputError: Under the conditions of :func:`next_item_loss`, or if the negatives are not ``(k,)`` or a ``log_q``
+            is not finite.
 
     References:
         Bengio and Senécal (2008), https://doi.org/10.1109/TNN.2007.912312; Khrylchenko et al. (2025),
@@ -142,26 +144,26 @@ def sampled_next_item_loss(
 
 
 def binary_next_item_loss(positive: Tensor, negative: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    r"""Binary cross-entropy: is this the next item? Asked of the true one and of k that were drawn.
+    r"""Binary cross-entropy with k sampled negatives: classify the target as next item, the negatives as not.
 
     .. math:: L_t = -\log \sigma(s_t^+) - \sum_{c=1}^k \log \sigma(-s_{tc}^-)
 
-    k = 1 is SASRec's original loss. Let :math:`p_i` be the chance that item i comes next, and the negatives uniform
-    over the other N − 1. Item i is then asked for as a positive with chance :math:`p_i`, and as a negative
-    :math:`\alpha (1 - p_i)` times, :math:`\alpha = k / (N - 1)`. Setting the derivative of the mean loss,
-    :math:`-p_i (1 - \sigma_i) + \alpha (1 - p_i)\, \sigma_i`, to 0:
+    k = 1 is SASRec's original loss. Let :math:`p_i` be the probability that item i comes next, and let negatives be
+    uniform over the other N − 1 items. Item i is then a positive with probability :math:`p_i`, and a negative
+    :math:`\alpha (1 - p_i)` times on average, with :math:`\alpha = k / (N - 1)`. Setting the derivative of the mean
+    loss, :math:`-p_i (1 - \sigma_i) + \alpha (1 - p_i)\, \sigma_i`, to 0 gives
 
     .. math:: \sigma(s_i) = \frac{p_i}{p_i + \alpha (1 - p_i)}
 
-    With few negatives in a large catalogue this is close to 1 for every item much likelier than :math:`\alpha` (at
-    :math:`\alpha = 10^{-3}`, 0.91 for an item of :math:`p_i = 1\,\%`): overconfidence. The order at the optimum is
-    right, :math:`s_i = \log \frac{p_i}{1 - p_i} - \log \alpha`.
+    With few negatives in a large catalogue this is close to 1 for every item much more likely than :math:`\alpha` (at
+    :math:`\alpha = 10^{-3}`, 0.91 for an item with :math:`p_i = 1\,\%`): overconfidence. The ranking at the optimum is
+    correct, :math:`s_i = \log \frac{p_i}{1 - p_i} - \log \alpha`.
 
-    Uniform negatives that are not the target: ``other = UniformNegatives(N - 1).sample(epoch, example, k).items``, then
-    ``other + (other >= target[:, None])``.
+    To draw uniform negatives other than the target, draw ``other = UniformNegatives(N - 1).sample(epoch, example,
+    k).items`` and use ``other + (other >= target[:, None])``.
 
     Args:
-        positive: ``(T,)`` scores of the items that came next.
+        positive: ``(T,)`` scores of the next items.
         negative: ``(T, k)`` scores of each event's negatives; their terms are summed.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
@@ -179,19 +181,19 @@ def binary_next_item_loss(positive: Tensor, negative: Tensor, *, reduction: Redu
     >>> round(float(binary_next_item_loss(torch.zeros(5), torch.zeros(5, 3)) / math.log(2)), 4)  # 4 coins
     4.0
     """
-    return _weighed_binary_loss(positive, negative, 1.0, reduction)
+    return _weighted_binary_loss(positive, negative, 1.0, reduction)
 
 
 def gbce_loss(
     positive: Tensor, negative: Tensor, *, n_items: int, calibration: float = 0.75, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""Generalised binary cross-entropy: the positive's term is scaled down to undo the sampling (gSASRec).
+    r"""Generalised binary cross-entropy (gSASRec): scale the positive term down to undo negative sampling.
 
     .. math:: L_t = -\log \sigma(s_t^+)^\beta - \sum_{c=1}^k \log \sigma(-s_{tc}^-), \qquad
         \beta = \alpha \Bigl(t \bigl(1 - \tfrac1\alpha\bigr) + \tfrac1\alpha\Bigr) = 1 - t (1 - \alpha), \qquad
         \alpha = \frac{k}{N - 1}
 
-    With the positives weighed by :math:`\beta` the derivative in :func:`binary_next_item_loss` gives
+    With positives weighted by :math:`\beta`, the derivative in :func:`binary_next_item_loss` gives
 
     .. math:: \sigma(s_i) = \frac{\beta p_i}{\beta p_i + \alpha (1 - p_i)}
 
@@ -199,10 +201,10 @@ def gbce_loss(
     :math:`\beta = 1`: binary cross-entropy. (The paper divides by k + 1, a constant.)
 
     Args:
-        positive: ``(T,)`` scores of the items that came next.
+        positive: ``(T,)`` scores of the next items.
         negative: ``(T, k)`` scores of each event's negatives, uniform over the other items.
-        n_items: N.
-        calibration: t in [0, 1].
+        n_items: Size of the catalogue, N.
+        calibration: t in [0, 1], from binary cross-entropy to calibrated probabilities.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -225,10 +227,10 @@ def gbce_loss(
     if n_items < 2:
         raise InputError(f"n_items={n_items} leaves no negative; give the size of the catalogue")
     sampled = negative.shape[-1] / (n_items - 1)
-    return _weighed_binary_loss(positive, negative, 1 - calibration * (1 - sampled), reduction)
+    return _weighted_binary_loss(positive, negative, 1 - calibration * (1 - sampled), reduction)
 
 
-def _weighed_binary_loss(positive: Tensor, negative: Tensor, weight: float, reduction: Reduction) -> Tensor:
+def _weighted_binary_loss(positive: Tensor, negative: Tensor, weight: float, reduction: Reduction) -> Tensor:
     positive, negative = comparable(positive=positive, negative=negative)
     if positive.ndim != 1 or negative.ndim != 2 or len(positive) != len(negative) or negative.numel() == 0:
         raise InputError(
@@ -245,7 +247,7 @@ def _check_states(hidden: Tensor, items: Tensor, target: Tensor, temperature: fl
     if not fits or len(hidden) == 0 or target.shape != hidden.shape[:1]:
         raise InputError(
             f"hidden {tuple(hidden.shape)}, items {tuple(items.shape)} and target {tuple(target.shape)} do not fit; "
-            "give (T, dim), (N, dim) and (T,), T at least 1: only events that have something to predict"
+            "give (T, dim), (N, dim) and (T,) with T at least 1: only events that have a next item"
         )
     _check_numbers("target", target, len(items))
     return hidden, items
@@ -256,11 +258,11 @@ def _check_shared(negative: NegativeSample, n_items: int) -> None:
     if len(shape) != 1 or shape[0] == 0 or tuple(negative.log_q.shape) != shape:
         raise InputError(
             f"negatives {shape} with log_q {tuple(negative.log_q.shape)} are not shared by the batch; "
-            "give (k,) both, or use sampled_softmax_loss for negatives of each event's own"
+            "give (k,) for both, or use sampled_softmax_loss for each event's own negatives"
         )
     _check_numbers("negative", negative.items, n_items)
     if not negative.log_q.isfinite().all():
-        raise InputError("a negative has a log_q that is not finite; give the log-chance that it was drawn with")
+        raise InputError("a negative has a log_q that is not finite; give the log-probability of drawing it")
 
 
 def _check_numbers(name: str, numbers: Tensor, n_items: int) -> None:
@@ -268,4 +270,4 @@ def _check_numbers(name: str, numbers: Tensor, n_items: int) -> None:
         raise InputError(f"{name} has dtype {numbers.dtype}; give item numbers as torch.int64")
     low, high = (int(end) for end in torch.aminmax(numbers))
     if low < 0 or high >= n_items:
-        raise InputError(f"{name} has items {low} to {high}; give 0 to N - 1 = {n_items - 1}, and leave padding out")
+        raise InputError(f"{name} has items {low} to {high}; give 0 to N - 1 = {n_items - 1}, without padding")

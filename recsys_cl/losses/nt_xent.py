@@ -1,9 +1,9 @@
-r"""NT-Xent, supervised contrastive and multi-positive losses: several views or several positives of one anchor.
+r"""NT-Xent, supervised contrastive and multi-positive losses: several views or several positives per anchor.
 
 .. math:: L_b = \log Z_b - s_b^+
 
-They differ in who is in :math:`Z`, and in how many positives there are: the other view, all examples of a label, or
-what a user's whole basket says against a list of candidates.
+They differ in the terms of :math:`Z` and in the positives: the other view, all examples with the same label, or all
+of a user's items among a list of candidates.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from recsys_cl.losses.partition import (
 def nt_xent_loss(
     first: Tensor, second: Tensor, *, temperature: float | Tensor = 0.5, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""NT-Xent: two views of each example find each other among all views of the batch (SimCLR).
+    r"""NT-Xent (SimCLR): the two views of an example identify each other among all views of the batch.
 
     .. math:: L_i = -\log \frac{\exp(\cos(z_i, z_{i'}) / \tau)}{\sum_{k \neq i} \exp(\cos(z_i, z_k) / \tau)}
 
@@ -33,11 +33,11 @@ def nt_xent_loss(
     all other examples.
 
     Args:
-        first: ``(batch, dim)`` one view; normalised here.
-        second: ``(batch, dim)`` the other.
+        first: ``(batch, dim)``, one view per example, normalised here.
+        second: ``(batch, dim)``, the other view, normalised here.
         temperature: :math:`\tau > 0`.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``, the latter giving ``(2 * batch,)``: the first views' losses,
-            then the second's.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, which returns ``(2 * batch,)``: the losses of the first views,
+            then those of the second.
 
     Returns:
         The loss in nats; 0 for a batch of one.
@@ -66,18 +66,18 @@ def nt_xent_loss(
 def supervised_contrastive_loss(
     embedding: Tensor, label: Tensor, *, temperature: float | Tensor = 0.1, reduction: Reduction = "mean"
 ) -> Tensor:
-    r"""Supervised contrastive loss: every other example of the same label is a positive ("out" form).
+    r"""Supervised contrastive loss ("out" form): every other example with the same label is a positive.
 
     .. math:: L_i = -\frac{1}{|P_i|} \sum_{p \in P_i}
         \log \frac{\exp(\cos(z_i, z_p) / \tau)}{\sum_{a \neq i} \exp(\cos(z_i, z_a) / \tau)}
         = \log Z_i - \frac{1}{\tau\,|P_i|} \sum_{p \in P_i} \cos(z_i, z_p)
 
     The sum over positives is a dot product with the sum of a label's vectors, so only :math:`Z` needs all pairs.
-    The positives other than the one being pulled stand in the denominator: they are pushed too.
+    The other positives of an anchor stay in the denominator, so each term also repels them.
 
     Args:
         embedding: ``(batch, dim)``, normalised here.
-        label: ``(batch,)`` whole numbers.
+        label: ``(batch,)`` integers.
         temperature: :math:`\tau > 0`.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
@@ -85,8 +85,8 @@ def supervised_contrastive_loss(
         The loss in nats.
 
     Raises:
-        InputError: If shapes do not fit, an example has no other of its label, the temperature is not above 0, or
-            a vector is not finite.
+        InputError: If shapes do not fit, a label occurs only once, the temperature is not above 0, or a vector is not
+            finite.
 
     References:
         Khosla et al. (2020), equation 2, https://arxiv.org/abs/2004.11362.
@@ -103,14 +103,14 @@ def supervised_contrastive_loss(
     if not fits or label.is_floating_point():
         raise InputError(
             f"embedding {tuple(embedding.shape)} and label {tuple(label.shape)} of {label.dtype} do not fit; "
-            "give (batch, dim) and (batch,) whole numbers"
+            "give (batch, dim) and (batch,) integers"
         )
     _, group, size = label.unique(return_inverse=True, return_counts=True)  # (B,), (G,)
     alone = (size[group] == 1).nonzero().flatten()
     if len(alone):
         raise InputError(
             f"rows {alone[:5].tolist()} have no other example of their label, so no positive; "
-            "draw at least two of each label, or leave them out"
+            "draw at least two examples of each label, or leave these rows out"
         )
     z = unit(embedding)  # (B, d)
     total = z.new_zeros(len(size), z.shape[1]).index_add(0, group, z)  # (G, d)
@@ -128,21 +128,21 @@ def multi_positive_loss(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""InfoNCE averaged over a query's positives, all of them and the negatives in one denominator.
+    r"""Multi-positive InfoNCE: the mean over a query's positives, with all positives and negatives in one denominator.
 
     .. math:: L_b = -\frac{1}{|P_b|} \sum_{p \in P_b} \log
         \frac{e^{u_b^\top v_p / \tau}}{\sum_{j \notin M_b} e^{u_b^\top v_j / \tau}}
 
-    Of one positive it is InfoNCE. Of many it is, up to the factor :math:`|P_b|`, the multinomial log-likelihood of the
-    user's events, and the "out" form of supervised contrastive learning with users for anchors. If the candidates are
-    a uniform sample of the catalogue, all have the same chance to be there, so that no logQ correction is due.
+    With one positive it is InfoNCE. With several it is, up to the factor :math:`|P_b|`, the multinomial log-likelihood
+    of the user's events, and the "out" form of supervised contrastive learning with users as anchors. If the
+    candidates are a uniform sample of the catalogue, all are equally likely, so no logQ correction is needed.
 
     Args:
         query: ``(batch, dim)``.
-        item: ``(n, dim)`` the candidates, the same for all queries.
-        positive: ``(batch, n)`` true where a candidate is one of the query's positives; at least one a row.
+        item: ``(n, dim)`` candidates, the same for all queries.
+        positive: ``(batch, n)``, true where a candidate is one of the query's positives; at least one per row.
         temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
-        mask: ``(batch, n)`` true where a candidate does not count; a positive always counts.
+        mask: ``(batch, n)``, true where a candidate is ignored; a positive must not be masked.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -176,7 +176,7 @@ def multi_positive_loss(
     if len(without):
         raise InputError(f"rows {without[:5].tolist()} have no positive; leave them out of the batch")
     if mask is not None and (mask & positive).any():
-        raise InputError("a positive is masked, so its probability is 0; take the positives out of the mask")
+        raise InputError("a positive is masked, so its probability is 0; remove the positives from the mask")
     logits = dense_logits(query, item, temperature, mask, None)  # (B, N)
     pulled = logits.masked_fill(~positive, 0).sum(1) / positive.sum(1)  # (B,)
     return reduce(logits.logsumexp(1) - pulled, reduction)

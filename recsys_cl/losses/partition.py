@@ -1,4 +1,23 @@
-"""Who does not count: masks as matrices, or as functions that give some rows of one."""
+r"""Partition function: masked logits and log-likelihoods, dense or in blocks of rows with an exact gradient.
+
+.. math:: \log Z_b = \log \sum_{j \notin M_b} \exp(u_b^\top v_j / \tau - \log q_j)
+
+is the only expensive part of a contrastive loss: the rest is one score per row. The dense form takes a few matrices of
+``(batch, n)``. In blocks of rows it takes one block, whatever the batch size:
+
+.. math:: \frac{\partial \log Z_b}{\partial u_b} = \frac1\tau \sum_j p_{bj} v_j, \qquad
+    \frac{\partial \log Z_b}{\partial v_j} = \frac1\tau p_{bj} u_b, \qquad
+    \frac{\partial \log Z_b}{\partial \tau} = -\frac1\tau\, u_b^\top \frac{\partial \log Z_b}{\partial u_b},
+    \qquad p_{bj} = e^{s_{bj} - \log Z_b}
+
+The forward pass computes :math:`p` of each block anyway, so it also accumulates both sums, ``(batch, dim)`` and
+``(n, dim)``. They are the gradient if all rows have the same weight (``"mean"``, ``"sum"``); if weights differ, the
+second sum is computed again from recomputed blocks.
+
+A mask is a matrix, or a function from a slice of rows to the mask of those rows.
+
+See: chapter 4.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +31,15 @@ from torch import Tensor
 from recsys_cl.errors import InputError
 
 Mask = Tensor | Callable[[slice], Tensor]
-"""What does not count: bool ``(batch, n)``, or a function from a slice of rows to their bool rows, for batches
-whose mask should never exist as a whole."""
+"""Logits to ignore: bool ``(batch, n)``, or a function from a slice of rows to their bool rows, which avoids
+materialising the whole mask."""
 
 
 def rows_of(mask: Mask, rows: slice, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """The mask of some rows of logits that have this shape in all, checked.
+    """Mask of some rows, ``(R, N)``, checked against the shape of all logits.
 
     Raises:
-        InputError: If a matrix does not fit all logits, or what a function gives not those of the rows; or not bool.
+        InputError: If the mask is not bool, or its shape does not match the logits (a matrix) or the rows (a function).
     """
     fits = (len(range(shape[0])[rows]), shape[1]) if callable(mask) else shape
     given = mask(rows) if callable(mask) else mask  # (R, N) or (B, N)
@@ -30,7 +49,7 @@ def rows_of(mask: Mask, rows: slice, shape: tuple[int, int], device: torch.devic
 
 
 def sparing(mask: Mask, target: Tensor, n: int) -> Callable[[slice], Tensor]:
-    """The same mask, except that every row's ``target`` of ``(batch,)`` counts."""
+    """Unmask the ``target`` column ``(batch,)`` of each row."""
 
     def rows(part: slice) -> Tensor:
         own = target[part, None]  # (R, 1)
@@ -40,13 +59,13 @@ def sparing(mask: Mask, target: Tensor, n: int) -> Callable[[slice], Tensor]:
 
 
 def itself(n: int, device: torch.device) -> Callable[[slice], Tensor]:
-    """Nothing is its own negative: the diagonal, some rows at a time."""
+    """Mask of the diagonal, as a function of a slice of rows: no vector is its own negative."""
     numbers = torch.arange(n, device=device)  # (N,)
     return lambda rows: numbers[rows, None] == numbers  # (R, N)
 
 
 def others(mask: Mask | None, query: Tensor, item: Tensor) -> Mask:
-    """The mask with every row's own positive masked as well."""
+    """Mask each row's own positive in addition to ``mask``."""
     own = itself(len(item), item.device)
     if mask is None:
         return own
@@ -54,33 +73,33 @@ def others(mask: Mask | None, query: Tensor, item: Tensor) -> Mask:
 
 
 DENSE = 2**20
-"""Largest number of logits for which the dense form is used: up to there it is as fast, and simpler to follow."""
+"""Maximum number of logits for the dense form, which is as fast up to this size and simpler."""
 
 BLOCK = 2**22
-"""Logits in a block: 16 MiB in single precision. Smaller blocks slow the matrix product down."""
+"""Logits per block: 16 MiB in single precision. Smaller blocks slow down the matrix product."""
 
 
 def nothing(dtype: torch.dtype) -> float:
-    """The logit of what does not count: finite, so that a row of nothing has no NaN in its gradient."""
+    """Logit of a masked entry: finite, so the gradient of a fully masked row has no NaN."""
     return torch.finfo(dtype).min
 
 
 def scores(query: Tensor, item: Tensor, temperature: float | Tensor) -> Tensor:
-    """Dot products over the temperature; ``item`` is ``(n, dim)`` for all queries or ``(batch, n, dim)`` by query."""
+    """Dot products over the temperature; ``item`` is ``(n, dim)``, shared, or ``(batch, n, dim)``, one set a query."""
     scaled = query / temperature  # (B, d)
     with torch.autocast(query.device.type, enabled=False):
         return scaled @ item.T if item.ndim == 2 else (item @ scaled[:, :, None]).squeeze(2)  # (B, N)
 
 
 def paired_scores(query: Tensor, item: Tensor, temperature: float | Tensor) -> Tensor:
-    """Row by row dot products over the temperature, ``(batch,)``."""
+    """Row-wise dot products over the temperature, ``(batch,)``."""
     return (query * item).sum(-1) / temperature  # (B,)
 
 
 def dense_logits(
     query: Tensor, item: Tensor, temperature: float | Tensor, mask: Mask | None, log_q: Tensor | None
 ) -> Tensor:
-    """The logits as one matrix, masked entries at :func:`nothing`."""
+    """Logits as one matrix ``(batch, n)``; masked entries are :func:`nothing`."""
     logits = scores(query, item, temperature)  # (B, N)
     if log_q is not None:
         logits = logits - log_q  # (B, N)
@@ -104,11 +123,11 @@ def log_partition(
         query: ``(batch, dim)``.
         item: ``(n, dim)``.
         temperature: A number or a scalar tensor, which may be learned.
-        mask: True where an item does not count.
-        log_q: ``(n,)``, a constant.
+        mask: ``(batch, n)``, true where an item is ignored.
+        log_q: ``(n,)`` log-probabilities, without gradient.
 
     Returns:
-        ``(batch,)``; the most negative number of the type (a little above, strictly) where nothing counts.
+        ``(batch,)``; about the most negative number of the dtype where all items are masked.
     """
     if len(query) * len(item) <= DENSE:
         return dense_logits(query, item, temperature, mask, log_q).logsumexp(1)  # (B,)
@@ -129,10 +148,10 @@ def negative_log_likelihood(
     Args:
         query: ``(batch, dim)``.
         item: ``(n, dim)``.
-        target: ``(batch,)`` column of each query's positive, which counts whatever the mask says.
+        target: ``(batch,)`` column of each query's positive, which is never masked.
         temperature: A number or a scalar tensor, which may be learned.
-        mask: True where an item does not count.
-        log_q: ``(n,)``, a constant.
+        mask: ``(batch, n)``, true where an item is ignored.
+        log_q: ``(n,)`` log-probabilities, without gradient.
     """
     if mask is not None:
         mask = sparing(mask, target, len(item))
@@ -150,10 +169,9 @@ def symmetric_negative_log_likelihoods(
     log_q: Tensor,
     query_log_q: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    r""":math:`-\log p_{bb}` along the rows and along the columns of one matrix, ``(batch,)`` both.
+    r""":math:`-\log p_{bb}` over the rows and over the columns of one matrix, ``(batch,)`` each.
 
-    The rows are corrected by ``log_q`` ``(batch,)``, the columns by ``query_log_q`` ``(batch,)``; the diagonal counts
-    whatever the mask says.
+    Rows are corrected by ``log_q`` ``(batch,)``, columns by ``query_log_q`` ``(batch,)``; the diagonal is never masked.
     """
     own = torch.arange(len(query), device=query.device)  # (B,)
     if mask is not None:
@@ -170,7 +188,7 @@ def _scalar(temperature: float | Tensor, like: Tensor) -> Tensor:
 
 
 def _refuse_second_derivative() -> None:
-    """Autograd differentiates what backward does; buffers that are written in place would be constants to it."""
+    """Fail in a double backward, where buffers that are written in place would wrongly count as constants."""
     if torch.is_grad_enabled():
         raise RuntimeError(f"in blocks, beyond {DENSE} logits, there is no second derivative; give a smaller batch")
 
@@ -180,7 +198,7 @@ def _space(query: Tensor, item: Tensor) -> Tensor:
 
 
 def _logsumexp_(block: Tensor, dim: int) -> Tensor:
-    """Like ``block.logsumexp(dim)``, using the block up."""
+    """Compute ``block.logsumexp(dim)`` in place; it overwrites the block."""
     top = block.amax(dim, keepdim=True)
     return block.sub_(top).exp_().sum(dim).log_().add_(top.squeeze(dim))
 
@@ -188,7 +206,7 @@ def _logsumexp_(block: Tensor, dim: int) -> Tensor:
 def _blocks(
     query: Tensor, item: Tensor, temperature: Tensor, mask: Mask | None, log_q: Tensor | None
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of rows with their logits, corrected and masked; each block overwrites the one before."""
+    """Slices of rows with their corrected and masked logits; each block overwrites the previous one."""
     height, space = max(1, BLOCK // len(item)), _space(query, item)  # (R, N)
     for start in range(0, len(query), height):
         rows = slice(start, min(start + height, len(query)))
@@ -202,10 +220,10 @@ def _blocks(
 
 
 class _RowLikelihood(torch.autograd.Function):
-    r""":math:`\log Z` along the rows, less the logit of the row's target if there is one, in blocks.
+    r""":math:`\log Z` of each row, minus the logit of the row's target if there is one, in blocks.
 
-    The target is in here, and not subtracted outside, to spare copies of all vectors. Its part of the gradient is that
-    of :math:`p - [j = t_b]` in place of :math:`p`.
+    Subtracting the target here, not outside, avoids copies of all vectors. The gradient with respect to the logits is
+    :math:`p - [j = t_b]` instead of :math:`p`.
     """
 
     @staticmethod
@@ -225,7 +243,7 @@ class _RowLikelihood(torch.autograd.Function):
         for rows, block in _blocks(query, item, temperature, mask, log_q):
             own = 0 if target is None else block.gather(1, target[rows, None])  # (R, 1)
             top = block.amax(1, keepdim=True)  # (R, 1)
-            weights = block.sub_(top).exp_()  # (R, N), p but for the sum of its rows
+            weights = block.sub_(top).exp_()  # (R, N), p before normalisation
             total = weights.sum(1, keepdim=True)  # (R, 1)
             log_z[rows] = (total.log() + top).squeeze(1)
             value[rows] = (total.log() + (top - own)).squeeze(1)
@@ -250,18 +268,18 @@ class _RowLikelihood(torch.autograd.Function):
         else:
             item_gradient = torch.zeros_like(item)  # (N, d)
             for rows, block in _blocks(query, item, temperature, ctx.mask, ctx.log_q):
-                p, weighed = block.sub_(log_z[rows, None]).exp_(), query[rows] * scale[rows, None]  # (R, N), (R, d)
-                item_gradient.addmm_(p.T, weighed)
+                p, weighted = block.sub_(log_z[rows, None]).exp_(), query[rows] * scale[rows, None]  # (R, N), (R, d)
+                item_gradient.addmm_(p.T, weighted)
                 if ctx.target is not None:
-                    item_gradient.index_add_(0, ctx.target[rows], weighed, alpha=-1)
+                    item_gradient.index_add_(0, ctx.target[rows], weighted, alpha=-1)
         return for_query * scale[:, None], item_gradient, -(scale * slope).sum() / temperature, None, None, None
 
 
 class _BothLikelihoods(torch.autograd.Function):
-    r""":math:`\log Z` less the diagonal, along rows and along columns, from one pass over the blocks.
+    r""":math:`\log Z` minus the diagonal, over rows and over columns, in one pass over the blocks.
 
-    A column is finished only with the last block, so that its logarithm is summed online, and the gradient has to
-    compute the blocks again.
+    A column is complete only after the last block, so its logsumexp is accumulated online and backward recomputes the
+    blocks.
     """
 
     @staticmethod

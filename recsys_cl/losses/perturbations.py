@@ -1,10 +1,10 @@
-r"""Perturbations of vectors: the small move that raises a loss most, and the moves that it must be compared with.
+r"""Adversarial perturbations of vectors (FGM, PGD, VAT) and the random moves that serve as their controls.
 
 .. math:: \delta^\ast = \operatorname*{arg\,max}_{\lVert \delta \rVert \le \epsilon} L(v + \delta)
 
-Every perturbation is one of vectors, along the last dimension: each of ``(..., dim)`` may be moved by
-:math:`\epsilon`, whatever happens to the others. To first order :math:`L(v + \delta) = L(v) + g^\top \delta`, whose
-maximum on a ball is known; everything here is that maximum, taken once, several times, or for another loss.
+A perturbation moves each vector of ``(..., dim)`` by at most :math:`\epsilon`, independently of the others. To first
+order :math:`L(v + \delta) = L(v) + g^\top \delta`, whose maximum on a ball has a closed form. Every attack here uses
+that maximum: once, in several steps, or for another loss.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ Loss = Callable[[Tensor], Tensor]
 """A loss as a function of the perturbation."""
 
 OVERSHOOT = 2.5
-"""Of the steps of :func:`pgd`: together they are this many radii long, so that every point of the ball is in reach."""
+"""Total length of the steps of :func:`pgd`, in radii of the ball, so every point of the ball is within reach."""
 
 PROBE = 1e-3
-"""Length at which :func:`virtual_direction` feels for the direction; the divergence is quadratic in it."""
+"""Length of the finite difference in :func:`virtual_direction`; the divergence is quadratic in it."""
 
 
 def steepest(gradient: Tensor, epsilon: float, *, norm: Norm = "l2") -> Tensor:
-    r"""The move of length :math:`\epsilon` that raises a linear loss most: FGM, or FGSM for the largest entry.
+    r"""Fast gradient step: the move of length :math:`\epsilon` that raises a linear loss most (FGM; FGSM for linf).
 
     .. math:: \operatorname*{arg\,max}_{\lVert \delta \rVert_2 \le \epsilon} g^\top \delta
         = \epsilon \frac{g}{\lVert g \rVert_2}, \qquad
         \operatorname*{arg\,max}_{\lVert \delta \rVert_\infty \le \epsilon} g^\top \delta
         = \epsilon \operatorname{sign}(g)
 
-    by Cauchy–Schwarz and by Hölder: the maximum is :math:`\epsilon` times the dual norm of g. A vector without
-    gradient stays where it is.
+    by Cauchy–Schwarz and by Hölder: the maximum is :math:`\epsilon` times the dual norm of g. A vector with zero
+    gradient is not moved.
 
     Args:
         gradient: :math:`g`, ``(..., dim)``.
-        epsilon: :math:`\epsilon > 0`, in the units of the vectors.
+        epsilon: :math:`\epsilon > 0`, length of the move in the units of the vectors.
         norm: ``"l2"`` or ``"linf"``.
 
     Returns:
         ``(..., dim)``.
 
     Raises:
-        InputError: If :math:`\epsilon` is not above 0, or the gradient is not of floating point.
+        InputError: If :math:`\epsilon` is not above 0, or the gradient is not floating point.
 
     References:
         Goodfellow, Shlens and Szegedy (2015), https://arxiv.org/abs/1412.6572 (sign);
@@ -75,14 +75,14 @@ def steepest(gradient: Tensor, epsilon: float, *, norm: Norm = "l2") -> Tensor:
 
 
 def project(perturbation: Tensor, epsilon: float, *, norm: Norm = "l2") -> Tensor:
-    r"""The nearest perturbation whose vectors are no longer than :math:`\epsilon`.
+    r"""Project onto the ball: the nearest perturbation whose vectors are no longer than :math:`\epsilon`.
 
     .. math:: \delta \min\Big(1, \frac{\epsilon}{\lVert \delta \rVert_2}\Big), \qquad
         \max(-\epsilon, \min(\delta, \epsilon))
 
     Args:
         perturbation: ``(..., dim)``.
-        epsilon: Radius, above 0.
+        epsilon: Radius of the ball, above 0.
         norm: ``"l2"`` or ``"linf"``.
 
     Raises:
@@ -105,26 +105,26 @@ def project(perturbation: Tensor, epsilon: float, *, norm: Norm = "l2") -> Tenso
 
 
 def pgd(loss: Loss, start: Tensor, epsilon: float, *, steps: int = 1, norm: Norm = "l2") -> Tensor:
-    r"""Projected gradient ascent: steepest moves, each brought back into the ball.
+    r"""Projected gradient ascent (PGD): steepest moves, each projected back into the ball.
 
     .. math:: \delta \leftarrow \Pi_\epsilon \Big(\delta + \operatorname*{arg\,max}_{\lVert d \rVert \le \alpha}
         \nabla L(\delta)^\top d\Big), \qquad \alpha = 2.5\, \epsilon / n
 
-    One step from zero is :func:`steepest` of the gradient there.
+    One step from zero equals :func:`steepest` of the gradient at zero.
 
     Args:
-        loss: :math:`L`, a scalar for a perturbation ``(..., dim)``.
-        start: Where to start, ``(..., dim)``: zeros, or :func:`random_perturbation`.
-        epsilon: Radius of the ball about zero, above 0.
-        steps: :math:`n \ge 1`.
+        loss: :math:`L`, maps a perturbation ``(..., dim)`` to a scalar.
+        start: Initial perturbation, ``(..., dim)``: zeros, or :func:`random_perturbation`.
+        epsilon: Radius of the ball around zero, above 0.
+        steps: Number of steps, :math:`n \ge 1`.
         norm: ``"l2"`` or ``"linf"``.
 
     Returns:
         ``(..., dim)``, without gradient.
 
     Raises:
-        InputError: If :math:`\epsilon` or the number of steps is out of range, ``start`` is not of floating point, or
-            the loss does not depend on the perturbation.
+        InputError: If :math:`\epsilon` or the number of steps is out of range, ``start`` is not floating point, or the
+            loss does not depend on the perturbation.
 
     References:
         Madry et al. (2018), https://arxiv.org/abs/1706.06083.
@@ -143,10 +143,10 @@ def pgd(loss: Loss, start: Tensor, epsilon: float, *, steps: int = 1, norm: Norm
 
 
 def gradient_at(loss: Loss, perturbation: Tensor) -> Tensor:
-    """Gradient of a loss with respect to the perturbation, ``(..., dim)``; parameters get none.
+    """Gradient of a loss with respect to the perturbation, ``(..., dim)``; parameters get no gradient.
 
     Raises:
-        InputError: If the perturbation is not of floating point, or the loss does not depend on it.
+        InputError: If the perturbation is not floating point, or the loss does not depend on it.
     """
     _check_floating("perturbation", perturbation)
     with torch.enable_grad():
@@ -155,7 +155,7 @@ def gradient_at(loss: Loss, perturbation: Tensor) -> Tensor:
 
 
 def gradient_of(value: Tensor, perturbation: Tensor, *, again: bool = False) -> Tensor:
-    """Gradient of a computed loss, ``(..., dim)``; ``again`` if it will be differentiated once more.
+    """Gradient of a computed loss, ``(..., dim)``; ``again`` keeps the graph for a second backward pass.
 
     Raises:
         InputError: If the loss does not depend on the perturbation.
@@ -168,17 +168,17 @@ def gradient_of(value: Tensor, perturbation: Tensor, *, again: bool = False) -> 
 
 
 def random_perturbation(like: Tensor, epsilon: float) -> Tensor:
-    r"""A move of length :math:`\epsilon` in a direction drawn uniformly: the control of every attack.
+    r"""Random move of length :math:`\epsilon` in a uniformly drawn direction: the control for every attack.
 
-    In d dimensions its share along any given direction is :math:`\epsilon / \sqrt d`: noise hardly ever finds what an
-    attack finds.
+    In d dimensions its component along any given direction is about :math:`\epsilon / \sqrt d`, so noise rarely finds
+    the direction that an attack finds.
 
     Args:
-        like: ``(..., dim)``, for shape, type and device.
-        epsilon: Length, above 0.
+        like: ``(..., dim)`` tensor that sets shape, dtype and device.
+        epsilon: Length of the move, above 0.
 
     Raises:
-        InputError: If :math:`\epsilon` is not above 0, or ``like`` is not of floating point.
+        InputError: If :math:`\epsilon` is not above 0, or ``like`` is not floating point.
 
     See: chapter 9.
     """
@@ -188,16 +188,16 @@ def random_perturbation(like: Tensor, epsilon: float) -> Tensor:
 
 
 def sign_preserving_noise(vectors: Tensor, epsilon: float) -> Tensor:
-    r"""Noise of length :math:`\epsilon` that stays in the orthant of the vector, as SimGCL makes its views.
+    r"""SimGCL noise: random noise of length :math:`\epsilon` in the same orthant as the vector.
 
     .. math:: \epsilon\, \operatorname{sign}(v) \odot \frac{x}{\lVert x \rVert}, \qquad x \sim U[0, 1]^d
 
     Args:
         vectors: :math:`v`, ``(..., dim)``.
-        epsilon: Length, above 0.
+        epsilon: Length of the noise, above 0.
 
     Raises:
-        InputError: If :math:`\epsilon` is not above 0, or the vectors are not of floating point.
+        InputError: If :math:`\epsilon` is not above 0, or the vectors are not floating point.
 
     References:
         Yu et al. (2022), https://arxiv.org/abs/2112.08679.
@@ -210,22 +210,22 @@ def sign_preserving_noise(vectors: Tensor, epsilon: float) -> Tensor:
 
 
 def virtual_direction(divergence: Loss, like: Tensor, epsilon: float, *, iterations: int = 1) -> Tensor:
-    r"""The move that changes a model's answers most, whatever the right answer is.
+    r"""Virtual adversarial direction (VAT): the move that changes a model's output distribution most, without labels.
 
     .. math:: \operatorname*{arg\,max}_{\lVert \delta \rVert \le \epsilon}
         \operatorname{KL}\big(p(\cdot \mid v) \,\Vert\, p(\cdot \mid v + \delta)\big)
         \approx \epsilon\, d, \qquad d \leftarrow \frac{\nabla_\delta \operatorname{KL}|_{\delta = \xi d}}
         {\lVert \nabla_\delta \operatorname{KL}|_{\delta = \xi d} \rVert}
 
-    At :math:`\delta = 0` the divergence is 0 and so is its gradient: to second order it is
-    :math:`\tfrac12 \delta^\top H \delta`, maximal along the leading eigenvector of H, which power iteration finds from
-    gradients alone, :math:`\nabla|_{\xi d} \approx \xi H d`.
+    At :math:`\delta = 0` the divergence and its gradient are 0. To second order the divergence is
+    :math:`\tfrac12 \delta^\top H \delta`, maximal along the leading eigenvector of H. Power iteration finds that
+    eigenvector from gradients alone, since :math:`\nabla|_{\xi d} \approx \xi H d`.
 
     Args:
-        divergence: KL as a function of the perturbation ``(..., dim)``.
-        like: For shape, type and device.
-        epsilon: Length, above 0.
-        iterations: Steps of power iteration from a random direction.
+        divergence: KL divergence as a function of the perturbation ``(..., dim)``.
+        like: ``(..., dim)`` tensor that sets shape, dtype and device.
+        epsilon: Length of the move, above 0.
+        iterations: Number of power iterations from a random direction.
 
     Raises:
         InputError: If :math:`\epsilon` is not above 0, or the divergence does not depend on the perturbation.
@@ -243,14 +243,14 @@ def virtual_direction(divergence: Loss, like: Tensor, epsilon: float, *, iterati
 
 
 def divergence(clean: Tensor, moved: Tensor) -> Tensor:
-    r"""Mean Kullback–Leibler divergence between softmax answers, :math:`\operatorname{KL}(p \,\Vert\, \hat p)`.
+    r"""Mean Kullback–Leibler divergence between softmax distributions, :math:`\operatorname{KL}(p \,\Vert\, \hat p)`.
 
     Args:
-        clean: ``(batch, n)`` logits of the unperturbed model, whose answers are held fixed.
-        moved: ``(batch, n)`` logits of the perturbed one.
+        clean: ``(batch, n)`` logits of the unperturbed model, treated as constants.
+        moved: ``(batch, n)`` logits of the perturbed model.
 
     Returns:
-        Nats; at least 0.
+        The divergence in nats, at least 0.
 
     See: chapter 9.
 
@@ -262,20 +262,19 @@ def divergence(clean: Tensor, moved: Tensor) -> Tensor:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    """Vectors of length 1; what has no length stays zero."""
-    largest = vectors.abs().amax(-1, keepdim=True)  # (..., 1), so that no square underflows
+    """Normalise to unit length; zero vectors stay zero."""
+    largest = vectors.abs().amax(-1, keepdim=True)  # (..., 1), prevents underflow of the squares
     return unit(vectors / largest.clamp(min=torch.finfo(vectors.dtype).tiny))  # (..., d)
 
 
 def _check_floating(name: str, tensor: Tensor) -> None:
     _check_type(name, tensor)
     if not math.isfinite(float(tensor.detach().sum())) and not tensor.isfinite().all():
-        raise InputError(f"{name} is not finite; look for what made it before perturbing")
+        raise InputError(f"{name} is not finite; find the step that produced it before perturbing")
 
 
 def _check_type(name: str, tensor: Tensor) -> None:
     if not tensor.is_floating_point():
         raise InputError(
-            f"{name} has dtype {tensor.dtype}, and integers cannot be moved a little; perturb the vectors that the "
-            "numbers look up"
+            f"{name} has dtype {tensor.dtype}, and integers cannot be perturbed; perturb the vectors that they index"
         )

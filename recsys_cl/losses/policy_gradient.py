@@ -1,9 +1,9 @@
-r"""Gradients through draws: a policy draws items, a reward judges them, and the policy is to learn from it.
+r"""Policy gradients through discrete draws: REINFORCE with a leave-one-out baseline, and Gumbel-softmax.
 
 .. math:: J = \mathbb E_{i \sim p}\, r(i)
 
-A drawn number has no derivative. REINFORCE moves the derivative to the log-probability: no bias, much variance, any
-reward. Gumbel-softmax relaxes the draw: little variance, some bias, and only rewards that are differentiable.
+A drawn number has no derivative. REINFORCE differentiates the log-probability instead: unbiased, high variance, any
+reward. Gumbel-softmax relaxes the draw: biased, low variance, and only for differentiable rewards.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from recsys_cl.losses.checks import check_positive, comparable
 
 
 def reinforce_loss(log_prob: Tensor, reward: Tensor, *, baseline: Tensor | None = None) -> Tensor:
-    r"""A loss whose gradient is that of the expected reward, reversed, though draws have no gradient.
+    r"""REINFORCE: a loss whose gradient estimates the negative gradient of the expected reward.
 
     .. math:: L = -\frac{1}{Bk} \sum_{b,j} (r_{bj} - c_{bj}) \log p_b(i_{bj}), \qquad
         \nabla \mathbb E_p[r] = \mathbb E_p[r \nabla \log p]
 
-    A baseline c that does not depend on its own draw changes nothing in the mean, since
-    :math:`\mathbb E[c \nabla \log p(i)] = \mathbb E[c]\, \nabla \sum_i p(i) = \mathbb E[c]\, \nabla 1 = 0`, and much in
-    the variance: without it a draw of reward 10.1 among 10s is hardly pushed more than they are.
-    :func:`leave_one_out` is such a baseline. The loss's value means nothing.
+    A baseline c that does not depend on its own draw leaves the mean unchanged, since
+    :math:`\mathbb E[c \nabla \log p(i)] = \mathbb E[c]\, \nabla \sum_i p(i) = \mathbb E[c]\, \nabla 1 = 0`, and reduces
+    the variance: without it, a draw with reward 10.1 among rewards of 10 gets hardly more gradient than the others.
+    :func:`leave_one_out_baseline` is such a baseline. The value of the loss has no meaning.
 
     Args:
         log_prob: ``(batch, k)`` log-probabilities of k items drawn *from p* for each user, with replacement.
-        reward: ``(batch, k)`` their rewards; no gradient flows into them.
+        reward: ``(batch, k)`` rewards of the draws, without gradient.
         baseline: ``(batch, k)``, or ``None`` for 0.
 
     Returns:
         The loss, to be minimised.
 
     Raises:
-        InputError: If shapes are no ``(batch, k)`` or differ, something is not finite, or there are no draws.
+        InputError: If shapes are not ``(batch, k)`` or differ, a value is not finite, or there are no draws.
 
     References:
         Williams (1992), https://doi.org/10.1007/BF00992696; Kool, van Hoof and Welling (2019),
@@ -64,11 +64,11 @@ def reinforce_loss(log_prob: Tensor, reward: Tensor, *, baseline: Tensor | None 
 
 
 def leave_one_out_baseline(reward: Tensor) -> Tensor:
-    r"""For each draw the mean reward of the user's other draws: a baseline that is independent of it.
+    r"""Leave-one-out baseline: for each draw, the mean reward of the user's other draws.
 
     .. math:: c_{bj} = \frac{1}{k - 1} \sum_{l \neq j} r_{bl}
 
-    The mean of *all* k draws depends on each of them, and shrinks the gradient by :math:`(k - 1) / k`.
+    It is independent of the draw. The mean of *all* k draws is not, and shrinks the gradient by :math:`(k - 1) / k`.
 
     Args:
         reward: ``(batch, k)`` with k ≥ 2.
@@ -93,18 +93,18 @@ def leave_one_out_baseline(reward: Tensor) -> Tensor:
 
 
 def gumbel(uniform: Tensor) -> Tensor:
-    r"""Gumbel noise from uniform numbers.
+    r"""Standard Gumbel noise from uniform numbers.
 
     .. math:: g = -\log(-\log u)
 
     Args:
-        uniform: ``(...)`` in [0, 1). Give double precision: the nearest float to a number just below 1 is 1.
+        uniform: ``(...)`` in [0, 1), in double precision: in single precision a number just below 1 rounds to 1.
 
     Returns:
         ``(...)`` finite, in the same precision.
 
     Raises:
-        InputError: If a number lies outside.
+        InputError: If a number is outside [0, 1).
 
     >>> round(float(gumbel(torch.tensor(0.5))), 4)  # -log log 2
     0.3665
@@ -112,30 +112,30 @@ def gumbel(uniform: Tensor) -> Tensor:
     (uniform,) = comparable(uniform=uniform)
     if uniform.numel() and not (uniform.min() >= 0 and uniform.max() < 1):
         low, high = float(uniform.min()), float(uniform.max())
-        raise InputError(f"uniform numbers reach from {low} to {high}; give numbers of at least 0 and below 1")
+        raise InputError(f"uniform numbers range from {low} to {high}; give numbers of at least 0 and below 1")
     return -(-uniform.clamp(min=torch.finfo(uniform.dtype).tiny).log()).log()  # (...)
 
 
 def gumbel_softmax_sample(log_p: Tensor, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
-    r"""Draw items as one-hot rows with a gradient: exact forward, by a relaxation backward ("straight-through").
+    r"""Straight-through Gumbel-softmax: draw items as one-hot rows, with the gradient of a relaxation.
 
     .. math:: i = \operatorname*{argmax}_n (\log p_n + g_n) \sim p, \qquad
         y = \operatorname{softmax}\big((\log p + g) / \tau\big), \qquad
         \frac{\partial\, \text{one-hot}}{\partial \log p} := \frac{\partial y}{\partial \log p}
 
-    The gradient is biased, the less the colder; and the colder, the larger its variance. It needs a reward that is
-    differentiable in the row, such as D of ``row @ table``, and all N items in memory for each draw.
+    A lower temperature reduces the bias of the gradient and increases its variance. The reward must be differentiable
+    in the row, such as D of ``row @ table``, and each draw needs all N items in memory.
 
     Args:
         log_p: ``(batch, n_items)`` log-probabilities; −∞ for items that must not be drawn.
-        noise: ``(batch, k, n_items)`` standard Gumbel noise, which :func:`gumbel` makes: k draws with replacement.
+        noise: ``(batch, k, n_items)`` standard Gumbel noise from :func:`gumbel`: k draws with replacement.
         temperature: :math:`\tau > 0`.
 
     Returns:
-        ``(batch, k, n_items)`` rows of zeros and a 1, up to rounding.
+        ``(batch, k, n_items)`` one-hot rows, up to rounding.
 
     Raises:
-        InputError: If shapes do not fit, a user has no item or a log-probability is NaN or +∞, the noise is not
+        InputError: If shapes do not fit, a user has no item to draw, a log-probability is NaN or +∞, the noise is not
             finite, or the temperature is not above 0.
 
     References:
@@ -156,25 +156,25 @@ def gumbel_softmax_sample(log_p: Tensor, noise: Tensor, *, temperature: float = 
             f"log_p {tuple(log_p.shape)} and noise {tuple(noise.shape)} do not fit; give (batch, n_items) and "
             "(batch, k, n_items)"
         )
-    disturbed = log_p[:, None] + noise.to(log_p.dtype)  # (B, k, N)
-    soft = (disturbed / temperature).softmax(-1)  # (B, k, N)
-    hard = torch.zeros_like(soft).scatter_(-1, disturbed.argmax(-1, keepdim=True), 1)  # (B, k, N)
+    perturbed = log_p[:, None] + noise.to(log_p.dtype)  # (B, k, N)
+    soft = (perturbed / temperature).softmax(-1)  # (B, k, N)
+    hard = torch.zeros_like(soft).scatter_(-1, perturbed.argmax(-1, keepdim=True), 1)  # (B, k, N)
     return hard - soft.detach() + soft
 
 
 def entropy(log_p: Tensor) -> Tensor:
-    r"""How many items a policy spreads over: :math:`e^H` of them, were they equally likely.
+    r"""Entropy of a policy; :math:`e^H` is its effective number of items.
 
     .. math:: H(p) = -\sum_i p_i \log p_i
 
     Args:
-        log_p: ``(..., n_items)`` log-probabilities, −∞ for 0.
+        log_p: ``(..., n_items)`` log-probabilities, −∞ for a probability of 0.
 
     Returns:
-        ``(...)`` in nats, from 0 (always the same item) to log N (any).
+        ``(...)`` in nats, from 0 (always the same item) to log N (uniform).
 
     Raises:
-        InputError: If a row has nothing to draw, or a log-probability is NaN or +∞.
+        InputError: If a row has no item to draw, or a log-probability is NaN or +∞.
 
     See: chapter 10.
 
@@ -187,6 +187,6 @@ def entropy(log_p: Tensor) -> Tensor:
 
 def _check_log_p(log_p: Tensor) -> None:
     if not log_p.is_floating_point() or not (log_p < torch.inf).all():
-        raise InputError("log_p holds NaN, +infinity or whole numbers; give log-probabilities, at most 0")
+        raise InputError("log_p holds NaN, +infinity or integers; give log-probabilities, at most 0")
     if log_p.numel() == 0 or not (log_p > -torch.inf).any(-1).all():
-        raise InputError(f"log_p {tuple(log_p.shape)} has a row without any item to draw; leave one unmasked")
+        raise InputError(f"log_p {tuple(log_p.shape)} has a row without an item to draw; leave one unmasked")

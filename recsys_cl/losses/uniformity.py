@@ -1,4 +1,4 @@
-"""Alignment and uniformity: how close positives are on the sphere, and how evenly everything is spread over it."""
+"""Alignment and uniformity on the unit sphere: how close positives are, and how evenly all vectors are spread."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from recsys_cl.losses.partition import itself, log_partition
 
 
 def alignment(first: Tensor, second: Tensor, *, power: float = 2.0) -> Tensor:
-    r"""Mean distance between the normalised vectors of positive pairs; 0 is perfect.
+    r"""Alignment: mean distance between the normalised vectors of positive pairs; 0 is perfect.
 
     .. math:: \mathbb{E}\, \lVert x - y \rVert^\alpha
 
     Args:
         first: ``(batch, dim)``, normalised here.
-        second: ``(batch, dim)``, row by row the positives.
-        power: :math:`\alpha \ge 1`.
+        second: ``(batch, dim)``, the positives of ``first``, row by row, normalised here.
+        power: Exponent of the distance, :math:`\alpha \ge 1`.
 
     Returns:
         A scalar between 0 and :math:`2^\alpha`.
@@ -39,22 +39,22 @@ def alignment(first: Tensor, second: Tensor, *, power: float = 2.0) -> Tensor:
     first, second = comparable(first=first, second=second)
     check_pairs(first, second, names=("first", "second"))
     if not 1 <= power < math.inf:
-        raise InputError(f"power is {power}; give a number of at least 1: below, two equal vectors have no gradient")
+        raise InputError(f"power is {power}; give a number of at least 1: below 1, equal vectors have no gradient")
     return (unit(first) - unit(second)).norm(dim=1).pow(power).mean()  # ()
 
 
 def uniformity(embedding: Tensor, *, sharpness: float = 2.0) -> Tensor:
-    r"""Log of the mean Gaussian potential between all pairs; the lower, the more evenly spread.
+    r"""Uniformity: log of the mean Gaussian potential over all pairs; lower means more evenly spread.
 
     .. math:: \log \mathbb{E}_{i \neq j}\, e^{-t \lVert x_i - x_j \rVert^2}
         = \operatorname*{logsumexp}_i \log \sum_{j \neq i} e^{2t\, x_i^\top x_j} - 2t - \log N(N - 1)
 
-    The right-hand side is the partition function of a contrastive loss at temperature :math:`1 / 2t`: what pushes
-    negatives apart is uniformity. All vectors equal give 0; for a uniform sphere it depends on the dimension.
+    The right-hand side is the partition function of a contrastive loss at temperature :math:`1 / 2t`: repelling
+    negatives optimises uniformity. Identical vectors give 0; the value for a uniform sphere depends on the dimension.
 
     Args:
         embedding: ``(n, dim)`` with ``n >= 2``, normalised here.
-        sharpness: :math:`t > 0`.
+        sharpness: Inverse width of the Gaussian, :math:`t > 0`.
 
     Returns:
         A scalar, at most 0.

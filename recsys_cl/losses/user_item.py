@@ -1,4 +1,4 @@
-"""Contrast within users and across users: what two items of one user share, and two users of one item."""
+"""Within-user and cross-user contrastive losses: pairs of items of one user, and pairs of users of one item."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ def within_user_loss(
     log_q: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Two items that one user chose should be alike, more alike than items of others.
+    r"""Within-user contrast: two items of one user are closer than items of other users.
 
     .. math:: L_\text{within} = -\frac{1}{B} \sum_b \log
         \frac{\exp(\cos(v_{i_b}, v_{j_b}) / \tau - \log q_{j_b})}
         {\sum_{c \notin M_b} \exp(\cos(v_{i_b}, v_{j_c}) / \tau - \log q_{j_c})},
         \qquad i_b, j_b \in \text{history of } u_b
 
-    The negatives of row ``b`` are the other items of the other pairs. Without negatives the loss would be
-    least where all vectors are equal; with them it is not.
+    The negatives of row ``b`` are the second items of the other pairs. Without negatives, identical vectors would
+    minimise the loss.
 
     Args:
-        item: ``(batch, dim)`` vectors of :math:`i_b`, of any length.
-        other: ``(n, dim)`` vectors of :math:`j_b`, then of further negatives if ``n > batch``.
+        item: ``(batch, dim)`` vectors of :math:`i_b`, normalised here.
+        other: ``(n, dim)`` vectors of :math:`j_b`, then of further negatives if ``n > batch``, normalised here.
         temperature: :math:`\tau > 0`.
-        mask: :math:`M`, ``(batch, n)``, true where the row's user is known to have the column's item.
-        log_q: ``(n,)`` log-probability that :math:`j_b` was drawn, up to a constant.
+        mask: :math:`M`, ``(batch, n)``, true where the row's user is known to like the column's item.
+        log_q: ``(n,)`` log-probability that :math:`j_b` is drawn, up to a constant.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -68,17 +68,17 @@ def cross_user_loss(
     mask: Mask | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    r"""Two users who chose one item should be alike, more alike than users who did not.
+    r"""Cross-user contrast: two users of one item are closer than users who did not choose it.
 
     .. math:: L_\text{cross} = -\frac{1}{B} \sum_b \log
         \frac{\exp(\cos(u_b, w_b) / \tau)}{\sum_{c \notin M_b} \exp(\cos(u_b, w_c) / \tau)},
         \qquad u_b, w_b \text{ both chose } i_b
 
     Args:
-        user: ``(batch, dim)`` vectors of :math:`u_b`, of any length.
-        other: ``(n, dim)`` vectors of :math:`w_b`, then of further negatives if ``n > batch``.
+        user: ``(batch, dim)`` vectors of :math:`u_b`, normalised here.
+        other: ``(n, dim)`` vectors of :math:`w_b`, then of further negatives if ``n > batch``, normalised here.
         temperature: :math:`\tau > 0`.
-        mask: :math:`M`, ``(batch, n)``, true where the column's user is known to have the row's item.
+        mask: :math:`M`, ``(batch, n)``, true where the column's user is known to like the row's item.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -104,12 +104,12 @@ def cross_user_loss(
 
 
 def user_item_loss(within: Tensor, cross: Tensor, *, alpha: float = 0.5) -> Tensor:
-    r"""Both contrasts in one: :math:`L = \alpha L_\text{within} + (1 - \alpha) L_\text{cross}`.
+    r"""Weighted sum of both contrasts: :math:`L = \alpha L_\text{within} + (1 - \alpha) L_\text{cross}`.
 
     Args:
         within: Value of :func:`within_user_loss`.
         cross: Value of :func:`cross_user_loss`.
-        alpha: :math:`\alpha \in [0, 1]`.
+        alpha: Weight of the contrast within users, :math:`\alpha \in [0, 1]`.
 
     Raises:
         InputError: If alpha is out of range.

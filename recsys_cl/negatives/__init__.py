@@ -1,7 +1,7 @@
-"""Negative sampling: what counts as a negative, and how likely it was drawn.
+"""Negative sampling: samplers, exclusion of known positives, hard, perturbed and generated negatives, a queue.
 
-Whatever says which items are negatives says their log-probability as well, ``NegativeSample(items, log_q)``, and
-``sampler.log_q(items)`` gives it for the positives, so that the correction for sampling needs no code of its own::
+Every sampler returns items together with their log-probabilities, ``NegativeSample(items, log_q)``, and
+``sampler.log_q(items)`` gives those of the positives, so the logQ correction needs no extra code::
 
     sample = sampler.sample(epoch, example, k)  # (B, k)
     loss = sampled_softmax_loss(
@@ -13,9 +13,9 @@ Whatever says which items are negatives says their log-probability as well, ``Ne
         mask=known.mask(user, sample.items),
     )
 
-A sample may hit what the user is known to like: :class:`~recsys_cl.negatives.KnownPositives` masks that, for
-``(k,)`` shared negatives and ``(B, k)`` own ones alike. Drawing again until nothing known is hit would give
-the same conditional distribution, at the cost of a loop.
+A sample may contain items that the user is known to like: :class:`~recsys_cl.negatives.KnownPositives` masks them, for
+shared negatives ``(k,)`` and own negatives ``(B, k)`` alike. Redrawing until no known item is hit would give the same
+conditional distribution, at the cost of a loop.
 """
 
 from recsys_cl.losses.next_item import NegativeSample

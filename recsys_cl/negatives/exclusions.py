@@ -1,4 +1,4 @@
-"""What must not count as a negative: the items that a user is known to like."""
+"""Exclusion of known positives: items that a user is known to like are not negatives."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from recsys_cl.data import Sequences
 
 
 class KnownPositives(nn.Module):
-    """Which items each user is known to like, looked up for a whole batch at once.
+    """Look up which items each user is known to like, for a whole batch at once.
 
-    It has nothing to learn and nothing to save, but as a module it follows the model to its device.
+    It has neither parameters nor saved state; it is a module so that it moves to the device of the model.
 
     Args:
         sequences: Training sequences; row ``u`` is user ``u``.
@@ -31,25 +31,25 @@ class KnownPositives(nn.Module):
         super().__init__()
         rows, positions = sequences.flat()
         found = np.unique(rows * n_items + sequences.items[positions])
-        last = np.iinfo(np.int64).max  # equal to no key, so that every search ends at a place that exists
+        last = np.iinfo(np.int64).max  # a sentinel, so every search returns a valid index
         self.n_items = n_items
         self.register_buffer("keys", torch.from_numpy(np.append(found, last)), persistent=False)
 
     def mask(self, users: Tensor, items: Tensor) -> Tensor:
-        """True where the user of a row is known to like the item of a column.
+        """True where the row's user is known to like the column's item.
 
         Args:
             users: ``(batch,)`` user numbers.
-            items: ``(n,)`` item numbers, the same columns for all rows, or ``(batch, n)`` of each row's own.
+            items: Item numbers: ``(n,)``, the same columns for all rows, or ``(batch, n)``, one set per row.
 
         Returns:
-            ``(batch, n)``; in-batch duplicates of a row's own positive are among them.
+            ``(batch, n)``; also true for in-batch duplicates of a row's own positive.
         """
         if items.ndim == 2:
             return self._among_keys(users[:, None], items)  # (B, N)
-        people, row = users.unique(return_inverse=True)  # in a batch many repeat, and a search costs most
-        things, column = items.unique(return_inverse=True)
-        return self._among_keys(people[:, None], things)[row[:, None], column]  # (B, N)
+        distinct_users, row = users.unique(return_inverse=True)  # many repeat within a batch, and the search dominates
+        distinct_items, column = items.unique(return_inverse=True)
+        return self._among_keys(distinct_users[:, None], distinct_items)[row[:, None], column]  # (B, N)
 
     def _among_keys(self, users: Tensor, items: Tensor) -> Tensor:
         wanted = users * self.n_items + items  # (…)

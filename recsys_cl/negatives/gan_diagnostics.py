@@ -1,4 +1,4 @@
-"""What players report of a game that no single loss describes, and when to worry."""
+"""GAN diagnostics: mean accuracy, entropy and filtered share per epoch, with warnings for collapse and saturation."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 
 COLLAPSED = 0.25
-"""Share of the largest possible entropy below which a generator is said to have collapsed."""
+"""Share of the maximum entropy below which a generator counts as collapsed."""
 
-PINNED = 0.99
-"""Accuracy, of a discriminator that is always right, or as often always wrong, from which it has nothing to teach."""
+SATURATED = 0.99
+"""Accuracy above which, or error rate above which, a discriminator no longer trains the generator."""
 
 
-class Watched(nn.Module):
-    """Means of what a player did since the last report.
+class GanDiagnostics(nn.Module):
+    """Means of training statistics since the last report.
 
-    >>> watched = Watched()
-    >>> watched.add(share_filtered=torch.tensor(0.25))
-    >>> watched.add(share_filtered=torch.tensor(0.75))
-    >>> watched.report(n_items=10)
+    >>> statistics = GanDiagnostics()
+    >>> statistics.add(share_filtered=torch.tensor(0.25))
+    >>> statistics.add(share_filtered=torch.tensor(0.75))
+    >>> statistics.report(n_items=10)
     {'share_filtered': 0.5}
     """
 
@@ -31,33 +31,33 @@ class Watched(nn.Module):
         self.steps = 0
 
     def add(self, **values: Tensor) -> None:
-        """Take the values of a training step."""
+        """Add the values of a training step."""
         self.steps += 1
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
 
     def report(self, *, n_items: int) -> dict[str, float]:
-        """Means, and a fresh start; a warning, with what to do, if a player has stopped playing.
+        """Return the means and reset them; warn, with a remedy, if generator or discriminator no longer learns.
 
         Args:
-            n_items: Size of the catalogue: the entropy is at most its logarithm.
+            n_items: Size of the catalogue, whose logarithm is the maximum entropy.
         """
         means = {name: float(total) / self.steps for name, total in self.sums.items()}
         self.sums, self.steps = {}, 0
-        least = COLLAPSED * math.log(max(n_items, 2))
-        if means.get("generator_entropy", math.inf) < least:
+        minimum = COLLAPSED * math.log(max(n_items, 2))
+        if means.get("generator_entropy", math.inf) < minimum:
             warnings.warn(
                 f"the generator has collapsed: its entropy, {means['generator_entropy']:.2f} nats, is below "
-                f"{least:.2f}; lower epsilon, hardness or hard_share",
+                f"{minimum:.2f}; lower epsilon, hardness or share",
                 stacklevel=2,
             )
         accuracy = means.get("discriminator_accuracy", 0.5)
-        if not 1 - PINNED < accuracy < PINNED:
+        if not 1 - SATURATED < accuracy < SATURATED:
             warnings.warn(
-                f"the discriminator's accuracy is pinned at {accuracy:.3f}, so that nobody learns from it; lower "
-                "epsilon or hardness",
+                f"the discriminator's accuracy is pinned at {accuracy:.3f}, so the generator learns nothing from it; "
+                "lower epsilon or hardness",
                 stacklevel=2,
             )
         if means.get("share_filtered", 0.0) == 1.0:
-            warnings.warn("the filter left no generated negative; lower the threshold", stacklevel=2)
+            warnings.warn("the filter removed every generated negative; lower the threshold", stacklevel=2)
         return means

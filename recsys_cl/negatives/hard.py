@@ -1,7 +1,7 @@
-r"""Own negatives: as drawn, hard-mined by the model's scores, or perturbed towards the query.
+r"""Per-example negatives: as drawn, hard-mined by the model's scores, or perturbed towards the query.
 
-Everything here replaces a share of the negatives that were drawn by chance, so their number is the same whatever they
-are, and a loss sees ``(batch, k, dim)`` vectors of which it need not know the origin.
+Hard and perturbed negatives replace a share of the drawn ones, so their number does not depend on the strategy, and a
+loss receives ``(batch, k, dim)`` vectors whatever their origin.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ from recsys_cl.losses.partition import Mask, rows_of
 from recsys_cl.losses.perturbations import steepest
 
 Known = Callable[[slice, Tensor], Tensor]
-"""Known positives: from rows of the batch and items ``(n,)`` or ``(rows, k)`` to what must not count."""
+"""Lookup of known positives: maps rows of the batch and items, ``(n,)`` or ``(rows, k)``, to a mask of those known."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What negatives are made from.
+    """Queries, catalogue and drawn items from which negatives are made.
 
     Attributes:
-        query: ``(batch, dim)``.
+        query: ``(batch, dim)`` query vectors.
         table: ``(n_items, dim)`` vectors of the catalogue.
         target: ``(batch,)`` number of each query's positive.
-        drawn: ``(batch, k)`` items drawn by chance, and their log q.
-        known: What is no negative.
-        temperature: Of the scores.
+        drawn: ``(batch, k)`` randomly drawn items and their log-probabilities.
+        known: Lookup of known positives, which are not negatives.
+        temperature: Temperature of the scores, a scalar.
+
+    See: chapter 10.
     """
 
     query: Tensor
@@ -45,13 +47,15 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Negatives:
-    """Negatives of each query's own, as :func:`~recsys_cl.losses.sampled_softmax_loss` takes them.
+    """Each query's own negatives, as arguments of :func:`~recsys_cl.losses.sampled_softmax_loss`.
 
     Attributes:
-        vectors: ``(batch, k, dim)``.
-        mask: ``(batch, k)`` true where one is not to count.
-        log_q: ``(batch, k)``.
-        loss: What else is to be minimised: losses of those who make the negatives.
+        vectors: ``(batch, k, dim)`` vectors of the negatives.
+        mask: ``(batch, k)``, true where a negative is ignored.
+        log_q: ``(batch, k)`` log-probabilities of the negatives.
+        loss: Additional loss to minimise: that of the networks that make the negatives.
+
+    See: chapter 10.
     """
 
     vectors: Tensor
@@ -61,36 +65,36 @@ class Negatives:
 
 
 class DrawnNegatives(nn.Module):
-    """Negatives as they were drawn.
+    """Negatives as drawn.
 
     See: chapter 10.
     """
 
-    def forward(self, given: Candidates) -> Negatives:
-        """Look their vectors up."""
-        drawn = given.drawn
-        mask = given.known(slice(None), drawn.items)  # (B, K)
-        return Negatives(given.table[drawn.items], mask, drawn.log_q)
+    def forward(self, candidates: Candidates) -> Negatives:
+        """Look up the vectors of the drawn items and mask known positives."""
+        drawn = candidates.drawn
+        mask = candidates.known(slice(None), drawn.items)  # (B, K)
+        return Negatives(candidates.table[drawn.items], mask, drawn.log_q)
 
     def diagnostics(self, n_items: int) -> dict[str, float]:
-        """What is worth watching since the last call: nothing."""
+        """Training statistics since the last call; drawn negatives have none."""
         return {}
 
 
 class PerturbedNegatives(DrawnNegatives):
-    r"""A share of the drawn items moved so that the loss grows most: towards the query.
+    r"""Drawn items, a share of them moved towards the query: the direction that raises the loss most.
 
     In :math:`L = \log \sum_j e^{u^\top v_j / \tau} - u^\top v^+ / \tau` the gradient with respect to a negative is
-    :math:`p_j u / \tau`: whatever the weights, its direction is the query's, and the worst move of length
-    :math:`\epsilon` is known without a backward pass,
+    :math:`p_j u / \tau`. Whatever the weights, it points along the query, so the worst move of length :math:`\epsilon`
+    is known without a backward pass,
 
     .. math:: \hat v_j = v_j + \epsilon\, \lVert v_j \rVert\, \frac{u}{\lVert u \rVert},
 
-    brought back to the length of :math:`v_j`. The move is no part of the gradient, the item is.
+    rescaled to the length of :math:`v_j`. The gradient flows through the item, not through the move.
 
     Args:
         share: Share of the negatives that are moved, in (0, 1].
-        epsilon: :math:`\epsilon > 0`, in units of each vector's norm.
+        epsilon: Length of the move, :math:`\epsilon > 0`, in units of each vector's norm.
 
     Raises:
         InputError: If the share or :math:`\epsilon` is out of range.
@@ -107,38 +111,37 @@ class PerturbedNegatives(DrawnNegatives):
         check_positive("epsilon", epsilon)
         self.share, self.epsilon = share, epsilon
 
-    def forward(self, given: Candidates) -> Negatives:
-        """Move, and keep the rest as drawn."""
-        plain = super().forward(given)
-        k = chosen_of(self.share, plain.mask.shape[1])
-        return replace(
-            plain, vectors=torch.cat([self.moved(given.query, plain.vectors[:, :k]), plain.vectors[:, k:]], dim=1)
-        )
+    def forward(self, candidates: Candidates) -> Negatives:
+        """Move a share of the negatives; the rest stays as drawn."""
+        plain = super().forward(candidates)
+        k = share_of(self.share, plain.mask.shape[1])
+        moved = self.moved(candidates.query, plain.vectors[:, :k])  # (B, k, d)
+        return replace(plain, vectors=torch.cat([moved, plain.vectors[:, k:]], dim=1))
 
     def moved(self, query: Tensor, vectors: Tensor) -> Tensor:
-        """Vectors ``(batch, k, dim)`` moved towards the query ``(batch, dim)``, as long as before."""
+        """Vectors ``(batch, k, dim)`` moved towards the query ``(batch, dim)`` at constant length."""
         length = vectors.detach().norm(dim=-1, keepdim=True)  # (B, K, 1)
         worst = steepest(query.detach(), self.epsilon)[:, None]  # (B, 1, d)
         return length * unit(vectors + length * worst)  # (B, K, d)
 
 
-def chosen_of(share: float, k: int) -> int:
-    """How many of k negatives are a share of them; at least one."""
+def share_of(share: float, k: int) -> int:
+    """Number of negatives in a share of k, at least one."""
     return max(1, round(share * k))
 
 
 def check_share(share: float) -> None:
-    """Demand a share in (0, 1].
+    """Check that a share is in (0, 1].
 
     Raises:
         InputError: If it is not.
     """
     if not 0 < share <= 1:
-        raise InputError(f"hard_share={share} is out of range; give a share above 0 and up to 1 of the negatives")
+        raise InputError(f"share={share} is out of range; give a share of the negatives above 0 and at most 1")
 
 
 BLOCK = 2**22
-"""Scores in a block: 16 MiB in single precision."""
+"""Scores per block: 16 MiB in single precision."""
 
 
 @torch.no_grad()
@@ -152,35 +155,35 @@ def hard_negatives(
     margin: float | None = None,
     share: float | None = None,
 ) -> tuple[NegativeSample, Tensor]:
-    r"""The k items of highest score that are not known to be positives, and do not look like ones.
+    r"""Hard negatives: the k highest-scoring items that are neither known positives nor too close to the positive.
 
     .. math:: \operatorname*{top\,k}_{j \notin M_b} s_{bj}, \qquad
         s_{bj} \le s_b^+ - m, \qquad s_{bj} \le s_b^+ - (1 - \rho)\, |s_b^+|
 
-    Among the highest scores are the positives that nobody has told: a negative that comes too close to the positive
-    is left out, by an absolute margin m, by a share :math:`\rho` of the positive's score, or by both. The bounds are
-    the model's opinion: early in training they mean little, and k random negatives serve better.
+    Unlabelled positives are among the highest scores. An item that scores too close to the positive is therefore
+    excluded, by an absolute margin m, by a share :math:`\rho` of the positive's score, or by both. The bounds depend on
+    the model's scores: early in training they mean little, and k random negatives work better.
 
-    The choice is certain given the model, so that ``log_q`` is :math:`\log 1 = 0`. A logQ correction undoes the bias
-    of *sampling*; the bias of training on what is hard is meant, and nothing undoes it. As further terms of a sum over
-    n sampled negatives, which weighs each by :math:`1 / n q_j`, chosen ones have weight 1: their log q is then
+    Given the model, the selection is deterministic, so ``log_q`` is :math:`\log 1 = 0`. A logQ correction removes the
+    bias of *sampling*; the bias towards hard negatives is intended and stays. If they are added to a sum over n sampled
+    negatives, which weights each by :math:`1 / n q_j`, hard negatives have weight 1: their log q is then
     :math:`-\log n`.
 
-    Scores are computed in blocks of rows, so that memory does not grow with the number of queries times items.
+    Scores are computed in blocks of rows, so memory does not grow with the number of queries times items.
 
     Args:
-        query: ``(batch, dim)``; normalise both for cosines.
+        query: ``(batch, dim)``; normalise queries and items for cosines.
         item: ``(n_items, dim)``.
         positive: ``(batch,)`` number of each query's positive, which is never its negative.
-        k: Number of negatives.
-        mask: ``(batch, n_items)``, true where an item must not be chosen, or a function from a slice of rows to
-            theirs: ``lambda rows: known.mask(user[rows], torch.arange(n_items))``.
+        k: Number of negatives per query.
+        mask: ``(batch, n_items)``, true where an item must not be selected, or a function from a slice of rows to
+            their mask: ``lambda rows: known.mask(user[rows], torch.arange(n_items))``.
         margin: :math:`m \ge 0`, in units of the score.
-        share: :math:`\rho` in (0, 1]; 0.95 leaves out what reaches 95 % of the positive's score.
+        share: :math:`\rho` in (0, 1]; 0.95 excludes items above 95 % of the positive's score.
 
     Returns:
-        Items and log-probabilities ``(batch, k)``, hardest first, and their mask ``(batch, k)`` as the losses take it:
-        true where fewer than k were left, in which place the positive's number stands.
+        Items and log-probabilities ``(batch, k)``, hardest first, and their mask ``(batch, k)`` as the losses expect
+        it: true where fewer than k items were left; those entries hold the positive's number.
 
     Raises:
         InputError: If shapes do not fit, a vector is not finite, or k, the margin or the share is out of range.
@@ -193,7 +196,7 @@ def hard_negatives(
 
     >>> items = torch.tensor([[1.0], [0.9], [0.5], [0.1]])
     >>> sample, mask = hard_negatives(torch.ones(1, 1), items, torch.tensor([0]), k=3, margin=0.2)
-    >>> sample.items.tolist(), mask.tolist()  # item 1 comes within .2 of the positive; one place stays empty
+    >>> sample.items.tolist(), mask.tolist()  # item 1 scores within .2 of the positive; one entry stays empty
     ([[2, 3, 0]], [[False, False, True]])
     """
     query, item = comparable(query=query, item=item)
@@ -216,7 +219,7 @@ def _hardest(
     margin: float | None,
     share: float | None,
 ) -> tuple[Tensor, Tensor]:
-    """Items of some rows, and where there is none."""
+    """Items of some rows, and a mask of empty entries."""
     scores, own = query[rows] @ item.T, positive[rows, None]  # (R, N), (R, 1)
     best = scores.gather(1, own)  # (R, 1)
     excluded = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, own, True)  # (R, N)
@@ -241,22 +244,20 @@ def _check(query: Tensor, item: Tensor, positive: Tensor, k: int, margin: float 
             "give (batch, dim), (n_items, dim) and (batch,)"
         )
     if len(query) == 0 or len(item) == 0:
-        raise InputError(f"{len(query)} queries and {len(item)} items leave nothing to choose; give at least one each")
+        raise InputError(f"{len(query)} queries and {len(item)} items leave nothing to select; give at least one each")
     if k < 1:
-        raise InputError(f"k={k} chooses nothing; give 1 or more")
+        raise InputError(f"k={k} selects nothing; give 1 or more")
     if margin is not None and not 0 <= margin < float("inf"):
-        raise InputError(f"margin={margin}; give a number of at least 0, or None for no such bound")
+        raise InputError(f"margin={margin}; give a number of at least 0, or None for no bound")
     if share is not None and not 0 < share <= 1:
-        raise InputError(f"share={share}; give a share above 0 and up to 1, or None for no such bound")
+        raise InputError(f"share={share}; give a share above 0 and at most 1, or None for no bound")
 
 
 class HardNegatives(DrawnNegatives):
-    r"""The items that the model itself ranks highest, in place of a share of those drawn.
+    r"""Drawn items, a share of them replaced by the items that the model ranks highest.
 
     Args:
-        share: Share of the negatives that are chosen, in (0, 1].
-        bound: :math:`\rho`: what reaches :math:`1 - \rho` of the positive's score is left out
-            (:func:`~recsys_cl.negatives.hard.hard_negatives`); 0 leaves nothing out.
+        share: Share of the negatives that are hard, in (0, 1].
 
     Raises:
         InputError: If the share is out of range.
@@ -264,26 +265,25 @@ class HardNegatives(DrawnNegatives):
     See: chapter 10.
     """
 
-    def __init__(self, share: float, *, bound: float = 0.0) -> None:
+    def __init__(self, share: float) -> None:
         super().__init__()
         check_share(share)
-        self.share, self.bound = share, bound
+        self.share = share
 
-    def forward(self, given: Candidates) -> Negatives:
-        """Choose, and keep the rest as drawn."""
-        plain = super().forward(given)
-        k = chosen_of(self.share, plain.mask.shape[1])
-        everything = torch.arange(len(given.table), device=given.table.device)  # (N,)
+    def forward(self, candidates: Candidates) -> Negatives:
+        """Replace a share of the negatives by hard ones; the rest stays as drawn."""
+        plain = super().forward(candidates)
+        k = share_of(self.share, plain.mask.shape[1])
+        catalogue = torch.arange(len(candidates.table), device=candidates.table.device)  # (N,)
         sample, empty = hard_negatives(
-            given.query,
-            given.table,
-            given.target,
+            candidates.query,
+            candidates.table,
+            candidates.target,
             k,
-            mask=lambda rows: given.known(rows, everything),
-            share=self.bound or None,
+            mask=lambda rows: candidates.known(rows, catalogue),
         )
         return replace(
             plain,
-            vectors=torch.cat([given.table[sample.items], plain.vectors[:, k:]], dim=1),  # (B, K, d)
+            vectors=torch.cat([candidates.table[sample.items], plain.vectors[:, k:]], dim=1),  # (B, K, d)
             mask=torch.cat([empty, plain.mask[:, k:]], dim=1),  # (B, K)
         )

@@ -1,4 +1,4 @@
-"""Negatives from memory: the item vectors of the batches before."""
+"""Negative queue (MoCo, XBM): item vectors of previous batches as further negatives."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from recsys_cl.losses.next_item import NegativeSample
 
 
 class NegativeQueue(nn.Module):
-    """The latest ``size`` item vectors, first in, first out: negatives beyond the batch without encoding them again.
+    """First-in, first-out queue of the latest ``size`` item vectors: more negatives without encoding them again.
 
-    They get no gradient, and are as old as ``size / batch`` steps: encode them by a slowly moving copy of the tower
-    (MoCo), or trust that it drifts slowly (XBM). Everything is in buffers, so that it is saved and moved with the
-    model. Where processes train together, put in what all of them have gathered, so that they hold the same. ::
+    Queued vectors get no gradient and are up to ``size / batch`` steps old: encode them with a moving average of the
+    tower (MoCo), or rely on slow drift (XBM), as ``TwoTower(queue=4096)`` does. All contents are buffers, so training
+    checkpoints include them. In distributed training, put in the gathered vectors of all processes, so every process
+    holds the same queue. ::
 
         vectors, held = queue.held()
         columns = torch.cat([target, held.items])  # (B + n,)
@@ -28,11 +29,11 @@ class NegativeQueue(nn.Module):
         queue.put(item, in_batch.of(target))
 
     Args:
-        size: Number of vectors.
-        dim: Their dimension.
+        size: Number of vectors in a full queue.
+        dim: Dimension of the vectors.
 
     Raises:
-        InputError: If one of them is below 1.
+        InputError: If either is below 1.
 
     References:
         He et al. (2020), https://arxiv.org/abs/1911.05722; Wang et al. (2020), https://arxiv.org/abs/1912.06798.
@@ -60,17 +61,17 @@ class NegativeQueue(nn.Module):
         self.register_buffer("log_q", torch.zeros(size))
 
     def held(self) -> tuple[Tensor, NegativeSample]:
-        """What the queue holds, oldest first: vectors ``(n, dim)``, and their items and log-probabilities ``(n,)``."""
-        free = int((self.items == PAD).sum())  # at the front: what is new comes in at the back
+        """Contents, oldest first: vectors ``(n, dim)``, and their items and log-probabilities ``(n,)``."""
+        free = int((self.items == PAD).sum())  # free slots are at the front: new entries are appended
         return self.vectors[free:], NegativeSample(self.items[free:], self.log_q[free:])
 
     @torch.no_grad()
     def put(self, vectors: Tensor, sample: NegativeSample) -> None:
-        """Put in new ones, and drop the oldest; of more than ``size``, the last stay.
+        """Append vectors and drop the oldest; of more than ``size``, the last are kept.
 
         Args:
-            vectors: ``(n, dim)``.
-            sample: Their items and log-probabilities, ``(n,)`` each.
+            vectors: ``(n, dim)`` item vectors.
+            sample: Items and log-probabilities of the vectors, ``(n,)`` each.
 
         Raises:
             InputError: If the shapes do not fit.
@@ -85,5 +86,5 @@ class NegativeQueue(nn.Module):
 
     @staticmethod
     def _behind(old: Tensor, new: Tensor) -> Tensor:
-        """A new tensor, because a loss may still need the old one for its gradient."""
+        """Append to a copy: a loss may still need the old tensor for its gradient."""
         return torch.cat([old[len(new) :], new[-len(old) :].to(old)])

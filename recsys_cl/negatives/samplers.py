@@ -1,7 +1,7 @@
-r"""Negatives by chance: items drawn with replacement from a known distribution over the catalogue.
+r"""Random negative samplers: uniform, by popularity, in-batch and mixed, with the log-probabilities that logQ needs.
 
-A draw is a function of (seed, epoch, example, slot), so that neither the other examples of a batch, nor the number
-of slots, nor a resumption changes it.
+Items are drawn with replacement. A draw is a function of (seed, epoch, example, slot), so neither the rest of the
+batch, nor the number of slots, nor a resumed run changes it.
 
 See: chapter 4.
 """
@@ -18,17 +18,15 @@ from recsys_cl.errors import InputError
 from recsys_cl.losses.next_item import NegativeSample
 from recsys_cl.randomness import counter_uniform
 
-NEGATIVE, PART = 32, 33  # what a random number is for; smaller ones are taken by examples and positives
-
 
 class NegativeSampler(nn.Module):
-    r"""Draws from :math:`q_j = e^{w_j} / \sum_i e^{w_i}`; its subclasses say what :math:`w` is.
+    r"""Sampler with probabilities :math:`q_j = e^{w_j} / \sum_i e^{w_i}`; subclasses define :math:`w`.
 
-    There is nothing to learn and nothing to save, but as a module it follows a model to its device.
+    It has neither parameters nor saved state; it is a module so that it moves to the device of the model.
 
     Args:
-        log_weight: ``(n_items,)``, double precision.
-        seed: Seed of the draws; two samplers that serve the same examples want two seeds.
+        log_weight: ``(n_items,)`` unnormalised log-probabilities :math:`w`, in double precision.
+        seed: Seed of the draws; two samplers for the same examples need different seeds.
     """
 
     table: Tensor
@@ -39,10 +37,10 @@ class NegativeSampler(nn.Module):
         log_q = log_weight.cpu().log_softmax(0)  # (N,)
         self.register_buffer("table", log_q.float(), persistent=False)
         self.edges = log_q.exp().cumsum(0).numpy()  # (N,)
-        self.edges /= self.edges[-1]  # rounding must not leave a gap below 1
+        self.edges /= self.edges[-1]  # close the gap below 1 that rounding may leave
 
     def log_q(self, items: Tensor) -> Tensor:
-        """Log-probability of any items, of their shape."""
+        """Log-probabilities of items, in the shape of ``items``."""
         return self.table[items]
 
     def sample(self, epoch: int | np.ndarray, example: int | np.ndarray, k: int) -> NegativeSample:
@@ -50,12 +48,12 @@ class NegativeSampler(nn.Module):
 
         Args:
             epoch: One epoch, or ``(batch,)``.
-            example: ``(batch,)`` numbers of the examples for negatives of each one's own; one number, say that of
-                the batch's first, for negatives that the batch shares.
-            k: Number of negatives.
+            example: ``(batch,)`` numbers of the examples, for own negatives; one number, such as that of the first
+                example, for negatives that the batch shares.
+            k: Number of negatives per example.
 
         Returns:
-            ``(batch, k)``, or ``(k,)`` for one number.
+            Items and log-probabilities, ``(batch, k)``, or ``(k,)`` for one number.
 
         Raises:
             InputError: If k is below 1.
@@ -65,18 +63,18 @@ class NegativeSampler(nn.Module):
 
     def draw(self, epoch: np.ndarray, example: np.ndarray, slot: np.ndarray) -> np.ndarray:
         """One item for each combination of the broadcast counters."""
-        return np.searchsorted(self.edges, counter_uniform(self.seed, NEGATIVE, epoch, example, slot), side="right")
+        return np.searchsorted(self.edges, counter_uniform(self.seed, "negative", epoch, example, slot), side="right")
 
 
 class UniformNegatives(NegativeSampler):
-    r"""Every item alike: :math:`q_j = 1 / N`. The correction is then a constant and changes nothing.
+    r"""Uniform sampler: :math:`q_j = 1 / N`. The logQ correction is a constant and has no effect.
 
     Args:
-        n_items: N.
+        n_items: Size of the catalogue, N.
         seed: Seed of the draws.
 
     Raises:
-        InputError: If there is no item.
+        InputError: If the catalogue is empty.
 
     See: chapter 4.
 
@@ -92,18 +90,18 @@ class UniformNegatives(NegativeSampler):
 
 
 class PopularityNegatives(NegativeSampler):
-    r"""The more popular, the more often: :math:`q_j \propto c_j^\beta`.
+    r"""Popularity sampler: :math:`q_j \propto c_j^\beta`.
 
-    :math:`\beta = 1` draws like the data, :math:`\beta = 0` uniformly, and ¾ is the compromise of word2vec. An item
-    without events counts as one, so that it can be drawn and has a logarithm.
+    :math:`\beta = 1` draws in proportion to popularity, :math:`\beta = 0` uniformly, and ¾ is the compromise of
+    word2vec. A count of 0 is raised to 1, so every item can be drawn and has a finite logarithm.
 
     Args:
         counts: ``(n_items,)`` training events of each item.
-        power: :math:`\beta \ge 0`; below 0 the rarest would be the commonest negatives, which is refused.
+        power: Exponent :math:`\beta \ge 0`.
         seed: Seed of the draws.
 
     Raises:
-        InputError: If a count is negative or not finite, all are 0, or the power is not a number of at least 0.
+        InputError: If a count is negative or not finite, all are 0, or the power is below 0 or not finite.
 
     References:
         Mikolov et al. (2013), https://arxiv.org/abs/1310.4546.
@@ -123,11 +121,11 @@ class PopularityNegatives(NegativeSampler):
 
 
 class InBatchNegatives(PopularityNegatives):
-    """The positives of a batch as everybody's negatives: drawn like the data, :func:`in_batch_log_q`.
+    """In-batch negatives: the positives of a batch, distributed by popularity (:func:`in_batch_log_q`).
 
     Args:
         counts: ``(n_items,)`` training events of each item.
-        seed: Seed of ``sample``, which draws what another batch might have held.
+        seed: Seed of ``sample``, which draws from the same distribution.
 
     Raises:
         InputError: If a count is negative or not finite, or all are 0.
@@ -143,24 +141,24 @@ class InBatchNegatives(PopularityNegatives):
         super().__init__(counts, power=1.0, seed=seed)
 
     def of(self, target: Tensor) -> NegativeSample:
-        """The sample that a batch is, ``(batch,)``: row b's own positive is in column b."""
+        """The batch's own targets ``(batch,)`` as a sample: row b's positive is in column b."""
         return NegativeSample(target, self.log_q(target))
 
 
 class MixedNegatives(NegativeSampler):
-    r"""Some slots from one sampler, some from another; all are corrected by the mixture.
+    r"""Mixture of samplers: each slot draws from one of them, and log q is that of the mixture.
 
     .. math:: q_j = \sum_m w_m\, q_{mj}
 
-    Each slot tosses a coin of its own, so that all slots have this q, and the share of a sampler is :math:`w_m` in
-    the mean. Popular negatives alone leave rare items wherever they were initialised; a uniform part finds them.
+    Each slot selects its sampler independently, so all slots have this q, and a sampler's share is :math:`w_m` on
+    average. With popular negatives alone, rare items stay where they were initialised; a uniform part reaches them.
 
-    For the positives of a batch of B and K uniform ones beside them, ``MixedNegatives([(in_batch, B), (uniform, K)])``
-    gives the ``log_q`` of both.
+    For the B positives of a batch plus K uniform negatives, ``MixedNegatives([(in_batch, B), (uniform, K)])`` gives the
+    ``log_q`` of both.
 
     Args:
-        parts: Samplers with their shares :math:`w_m`, which are divided by their sum.
-        seed: Seed of the coins; the items are those that the parts draw.
+        parts: Samplers with their shares :math:`w_m`, which are normalised to sum to 1.
+        seed: Seed of the selection; the items are drawn with the seeds of the parts.
 
     Raises:
         InputError: If there is no part, a share is not above 0, or the catalogues differ in size.
@@ -184,24 +182,25 @@ class MixedNegatives(NegativeSampler):
             raise InputError(f"the samplers have catalogues of {sizes} items; give samplers of one catalogue")
         tables = torch.stack([sampler.table.cpu().double() for sampler, _ in parts])  # (M, N)
         super().__init__((tables + (shares / shares.sum()).log()[:, None]).logsumexp(0), seed=seed)
-        self.parts = [sampler for sampler, _ in parts]  # only their draws are used from here on
+        self.parts = [sampler for sampler, _ in parts]
         self.coin = (shares.cumsum(0) / shares.sum()).numpy()[:-1]  # (M - 1,)
 
     def draw(self, epoch: np.ndarray, example: np.ndarray, slot: np.ndarray) -> np.ndarray:
-        """One item for each combination of the broadcast counters, from the part that its coin says."""
-        part = np.searchsorted(self.coin, counter_uniform(self.seed, PART, epoch, example, slot), side="right")
+        """One item for each combination of the broadcast counters, from a randomly selected part."""
+        chance = counter_uniform(self.seed, "mixture-part", epoch, example, slot)
+        part = np.searchsorted(self.coin, chance, side="right")
         items = np.stack([sampler.draw(epoch, example, slot) for sampler in self.parts])  # (M, …)
         return np.take_along_axis(items, part[None], axis=0)[0]
 
 
 def in_batch_log_q(counts: Tensor) -> Tensor:
-    r"""Log-probability that a random training interaction has item j: :math:`\log (c_j / \sum_k c_k)`.
+    r"""Log-probability that a random training event is on item j: :math:`\log (c_j / \sum_k c_k)`.
 
     Args:
-        counts: ``(n_items,)`` training events; an item without any counts as one, so that the log exists.
+        counts: ``(n_items,)`` training events of each item; 0 is raised to 1, so the logarithm is finite.
 
     Returns:
-        ``(n_items,)``
+        ``(n_items,)`` log-probabilities.
 
     References:
         Yi et al. (2019), https://doi.org/10.1145/3298689.3346996.
@@ -213,7 +212,7 @@ def in_batch_log_q(counts: Tensor) -> Tensor:
 
 
 def slots(epoch: int | np.ndarray, example: int | np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counters whose broadcast shape is that of k slots for each example.
+    """Epoch, example and slot counters that broadcast to k slots per example.
 
     Raises:
         InputError: If k is below 1.
@@ -225,7 +224,7 @@ def slots(epoch: int | np.ndarray, example: int | np.ndarray, k: int) -> tuple[n
 
 def _check_counts(counts: Tensor) -> None:
     if counts.ndim != 1 or len(counts) == 0:
-        raise InputError(f"counts have shape {tuple(counts.shape)}; give (n_items,) training events")
+        raise InputError(f"counts have shape {tuple(counts.shape)}; give (n_items,) numbers of training events")
     wrong = ((counts < 0) | ~counts.isfinite()).nonzero().flatten()
     if len(wrong):
         item = int(wrong[0])

@@ -1,7 +1,7 @@
 """Sampling strategies by name: in-batch, uniform, popular, hard, perturbed, generated or policy-drawn negatives.
 
-A strategy says which items are drawn for each example, and what a training step makes of them. A new one is a class
-and a line::
+A strategy defines which items are drawn for each example and what a training step turns them into. To add one, write
+and register a class::
 
     @SAMPLERS.add("mine")
     @dataclass(frozen=True)
@@ -33,10 +33,10 @@ Count = Annotated[int, Range(1)]
 
 @dataclass(frozen=True)
 class Sampler:
-    """Negatives of each example's own, uniform over the catalogue unless a subclass says otherwise.
+    """Own negatives for each example, uniform over the catalogue unless a subclass overrides it.
 
     Attributes:
-        negatives: Number of negatives of an example.
+        negatives: Number of negatives per example.
     """
 
     negatives: Count = 16
@@ -45,16 +45,16 @@ class Sampler:
         check_settings(self)
 
     def drawn(self, counts: Tensor, *, seed: int) -> NegativeSampler | None:
-        """What draws items for an example, given the training events of each item ``(n_items,)``."""
+        """Sampler of items, given the number of training events of each item ``(n_items,)``."""
         return UniformNegatives(len(counts), seed=seed)
 
     def made(self, dim: int) -> DrawnNegatives | None:
-        """What a training step makes of the items drawn, for vectors of this width."""
+        """Module that turns drawn items into negatives, for vectors of dimension ``dim``."""
         return DrawnNegatives()
 
 
-SAMPLERS: Registry[type[Sampler]] = Registry("sampler")
-"""Name to a strategy: ``two-tower:sampler=hard,sampler.share=0.25``."""
+SAMPLERS: Registry[type[Sampler]] = Registry("sampler", made=Sampler)
+"""Strategies by name: ``two-tower:sampler=hard,sampler.share=0.25``."""
 
 SAMPLERS.add("uniform", Sampler)
 
@@ -62,23 +62,23 @@ SAMPLERS.add("uniform", Sampler)
 @SAMPLERS.add("in-batch")
 @dataclass(frozen=True)
 class InBatch(Sampler):
-    """The other examples' items: nothing is drawn."""
+    """The items of the other examples; no items are drawn."""
 
     negatives: Annotated[int, Range(0, 0)] = 0
 
     def drawn(self, counts: Tensor, *, seed: int) -> None:
-        """Nothing."""
+        """No sampler."""
 
     def made(self, dim: int) -> None:
-        """Nothing."""
+        """No module."""
 
 
 @dataclass(frozen=True)
 class _Partly(Sampler):
-    """A share of the negatives is of another kind than uniform.
+    """Uniform negatives, a share of which is replaced by another kind.
 
     Attributes:
-        share: That share.
+        share: Share of the negatives of the other kind.
     """
 
     share: Share = 0.5
@@ -87,7 +87,7 @@ class _Partly(Sampler):
 @SAMPLERS.add("popular")
 @dataclass(frozen=True)
 class Popular(_Partly):
-    """A share in proportion to popularity to the power 3/4."""
+    """Uniform negatives, a share of them drawn in proportion to popularity to the power 3/4."""
 
     def drawn(self, counts: Tensor, *, seed: int) -> NegativeSampler:
         """A mixture of popular and uniform items."""
@@ -99,17 +99,17 @@ class Popular(_Partly):
 @SAMPLERS.add("hard")
 @dataclass(frozen=True)
 class Hard(_Partly):
-    """A share of items that the model itself ranks highest."""
+    """Uniform negatives, a share of them replaced by the items that the model ranks highest."""
 
     def made(self, dim: int) -> HardNegatives:
-        """Mines the catalogue."""
+        """Hard negative mining over the catalogue."""
         return HardNegatives(self.share)
 
 
 @SAMPLERS.add("perturbed")
 @dataclass(frozen=True)
 class Perturbed(_Partly):
-    """A share moved towards the user.
+    """Uniform negatives, a share of them moved towards the user.
 
     Attributes:
         epsilon: Length of the move, in units of each vector's norm.
@@ -118,18 +118,18 @@ class Perturbed(_Partly):
     epsilon: Annotated[float, Range(1e-6)] = 0.5
 
     def made(self, dim: int) -> PerturbedNegatives:
-        """Moves the items drawn."""
+        """Perturbation of the drawn items."""
         return PerturbedNegatives(self.share, epsilon=self.epsilon)
 
 
 @SAMPLERS.add("generated")
 @dataclass(frozen=True)
 class Generated(Perturbed):
-    """A share moved by a generator, and filtered by a discriminator.
+    """Uniform negatives, a share of them moved by a generator and filtered by a discriminator.
 
     Attributes:
-        hardness: What closeness to the user is worth to the generator.
-        threshold: Probability of being real below which the filter takes a negative back, 0 for no filter.
+        hardness: Weight of the cosine with the user in the generator's loss.
+        threshold: Minimum probability of being real for a generated negative to be kept; 0 keeps all.
     """
 
     hardness: float = 1.0
@@ -143,8 +143,8 @@ class Generated(Perturbed):
 @SAMPLERS.add("policy")
 @dataclass(frozen=True)
 class Policy(_Partly):
-    """A share drawn by a policy that learns by REINFORCE what the model ranks high."""
+    """Uniform negatives, a share of them drawn by a policy that REINFORCE trains on the model's scores."""
 
     def made(self, dim: int) -> PolicyNegatives:
-        """The policy."""
+        """Policy network."""
         return PolicyNegatives(dim, self.share)

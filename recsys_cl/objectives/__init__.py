@@ -1,4 +1,4 @@
-"""Sequence objectives: next-item and masked-item losses, auxiliary losses, and the parts of a batch that they need."""
+"""Sequence objectives: next-item and masked-item losses, auxiliary losses, and the batch parts that they require."""
 
 from recsys_cl.objectives.auxiliary import (
     AUXILIARY_LOSSES,

@@ -1,6 +1,6 @@
-"""Auxiliary losses of sequence models: contrasted views, text aligned with ids, the next event's type, dropped ids.
+"""Auxiliary losses of sequence models: contrastive views, text–id alignment, event-type prediction, id dropout.
 
-Each has a weight and is added to the main loss, in the order in which they are listed:
+Each is weighted and added to the main loss in the listed order:
 ``sasrec:auxiliary=views+item-alignment,auxiliary.views.weight=0.2``.
 
 See: chapter 7.
@@ -30,28 +30,26 @@ from recsys_cl.settings import Parts, Range
 from recsys_cl.training.large_batches import mean_over_processes
 from recsys_cl.training.windows import Cut, Part, ragged
 
-TEMPERATURE = 0.1
-"""Of the contrasts here."""
+CONTRAST_TEMPERATURE = 0.1
+"""Temperature of the contrastive auxiliary losses."""
 
 SIMILAR = 10
-"""Similar items of each item that the views *substitute* and *insert* draw from."""
-
-FORGOTTEN = 97  # what a random number is for, so that no two purposes share one
+"""Number of similar items per item from which the views *substitute* and *insert* draw."""
 
 
 @dataclass(frozen=True)
 class AuxiliaryLoss(Objective):
-    """A loss beside the main one; a subclass is a frozen dataclass of settings.
+    """A loss added to the main loss; a subclass is a frozen dataclass of settings.
 
     Attributes:
-        weight: Its weight.
+        weight: Weight of the loss in the sum.
     """
 
     weight: float = 0.1
 
     @property
-    def masks(self) -> bool:
-        """Whether its histories may hold masked items, for which the network needs a vector."""
+    def has_mask_token(self) -> bool:
+        """Whether its histories may contain the mask item, for which the network then needs a vector."""
         return False
 
     def __call__(self, step: Step) -> Tensor | float:
@@ -59,23 +57,23 @@ class AuxiliaryLoss(Objective):
         raise NotImplementedError(f"{type(self).__name__} defines no __call__")
 
 
-AUXILIARY_LOSSES = Parts("auxiliary loss")
-"""Name to a loss; several are joined by ``+``."""
+AUXILIARY_LOSSES = Parts("auxiliary loss", made=AuxiliaryLoss)
+"""Auxiliary losses by name; ``+`` joins several."""
 
 
 def contrasted(step: Step) -> Tensor:
-    """NT-Xent of the two views in a batch, by the states after their last events."""
+    """NT-Xent between the last states of the two views in a batch."""
     views = step.network.last_states(step.batch["view_items"], step.batch["view_lengths"], step.vectors)  # (2W, d)
-    return nt_xent_loss(*views.float().chunk(2), temperature=TEMPERATURE)
+    return nt_xent_loss(*views.float().chunk(2), temperature=CONTRAST_TEMPERATURE)
 
 
 @AUXILIARY_LOSSES.add("views")
 @dataclass(frozen=True)
 class Views(AuxiliaryLoss):
-    """Contrast of two changed copies of every window (CL4SRec, CoSeRec).
+    """Contrast between two augmented views of each window (CL4SRec, CoSeRec).
 
     Attributes:
-        of: The changes, joined by ``+``: ``crop``, ``mask``, ``reorder``, ``substitute``, ``insert``.
+        of: Augmentations joined by ``+``: ``crop``, ``mask``, ``reorder``, ``substitute``, ``insert``.
 
     References:
         Xie et al. (2022), https://arxiv.org/abs/2010.14395; Liu et al. (2021), https://arxiv.org/abs/2108.06479.
@@ -84,113 +82,113 @@ class Views(AuxiliaryLoss):
     of: str = "crop+mask+reorder"
 
     @property
-    def masks(self) -> bool:
-        """Whether *mask* is among the changes."""
+    def has_mask_token(self) -> bool:
+        """Whether *mask* is one of the augmentations."""
         return "mask" in self.of
 
     def parts(self, data: TrainingData) -> Sequence[Part]:
-        """Two views of every window."""
-        swaps = "substitute" in self.of or "insert" in self.of
-        similar = similar_items(data.train, data.n_items, SIMILAR) if swaps else None
+        """Two views of each window."""
+        needs_similar = "substitute" in self.of or "insert" in self.of
+        similar = similar_items(data.train, data.n_items, SIMILAR) if needs_similar else None
         views = views_named(self.of, mask_id=data.n_items, similar=similar)
         return (TwoViews(data.train, views, data.length, data.seed),)
 
     def __call__(self, step: Step) -> Tensor:
-        """NT-Xent of the views."""
+        """NT-Xent between the views."""
         return contrasted(step)
 
 
 @AUXILIARY_LOSSES.add("same-target")
 @dataclass(frozen=True)
 class SameTarget(AuxiliaryLoss):
-    """Contrast of every window with another user's history that has the same next item (DuoRec).
+    """Contrast between each window and another user's history with the same next item (DuoRec).
 
     References:
         Qiu et al. (2022), https://arxiv.org/abs/2110.05730.
     """
 
     def parts(self, data: TrainingData) -> Sequence[Part]:
-        """Every window beside the other history."""
+        """Each window and the other history, as two views."""
         return (SameTargetViews(data.train, data.n_items, data.length, data.seed),)
 
     def __call__(self, step: Step) -> Tensor:
-        """NT-Xent of both."""
+        """NT-Xent between window and other history."""
         return contrasted(step)
 
 
 @AUXILIARY_LOSSES.add("item-alignment")
 @dataclass(frozen=True)
 class ItemAlignment(AuxiliaryLoss):
-    """Contrast of each item's text with its id, over the items of a batch."""
+    """Contrast between each item's text and id vectors, over the target items of a batch."""
 
     def __call__(self, step: Step) -> Tensor:
-        """Symmetric InfoNCE between the two parts of the item tower."""
+        """Symmetric InfoNCE between the text and id vectors of the item tower."""
         tower, items = step.network.items, step.target.unique()  # (n,)
         of_text, of_ids = F.normalize(tower.of_text(items), dim=1), F.normalize(tower.of_ids(items), dim=1)  # (n, d)
-        return symmetric_info_nce_loss(of_text.float(), of_ids.float(), temperature=TEMPERATURE)
+        return symmetric_info_nce_loss(of_text.float(), of_ids.float(), temperature=CONTRAST_TEMPERATURE)
 
 
 @AUXILIARY_LOSSES.add("sequence-alignment")
 @dataclass(frozen=True)
 class SequenceAlignment(AuxiliaryLoss):
-    """Contrast of windows read by texts alone with the same windows read by ids alone."""
+    """Contrast between the states of a window encoded from texts only and from ids only."""
 
     def __call__(self, step: Step) -> Tensor:
-        """Symmetric InfoNCE between the last states of both readings."""
+        """Symmetric InfoNCE between the last states of both encodings."""
         network, items, lengths = step.network, step.batch["items"], step.batch["lengths"]
-        everything = torch.arange(len(step.table), device=items.device)  # (N,)
+        catalogue = torch.arange(len(step.table), device=items.device)  # (N,)
         by_text, by_ids = (
-            network.last_states(items, lengths, network.comparable(part(everything))).float()  # (W, d)
+            network.last_states(items, lengths, network.comparable(part(catalogue))).float()  # (W, d)
             for part in (network.items.of_text, network.items.of_ids)
         )
-        return symmetric_info_nce_loss(by_text, by_ids, temperature=TEMPERATURE)
+        return symmetric_info_nce_loss(by_text, by_ids, temperature=CONTRAST_TEMPERATURE)
 
 
 class EventTypeHead(nn.Module):
-    r"""Logits of the next event's type, if it is on a given item.
+    r"""Classifier of the next event's type, given its item.
 
     .. math:: W [h_t;\, v_i;\, d\, h_t \odot v_i]
 
-    The products say how well the item fits the user, which no sum of the two can.
+    The products express how well the item fits the user, which a linear map of the two vectors cannot.
 
     Args:
-        dim: Width of states and item vectors.
-        n_event_types: Number of types, at least 2.
+        dim: Dimension of states and item vectors.
+        n_event_types: Number of event types, at least 2.
 
     Raises:
-        InputError: If there are fewer than two types.
+        InputError: If there are fewer than two event types.
     """
 
     def __init__(self, dim: int, n_event_types: int) -> None:
         super().__init__()
         if n_event_types < 2:
             raise InputError(
-                f"auxiliary=event-type on data with {n_event_types} event types; it takes two to tell one from another"
+                f"auxiliary=event-type on data with {n_event_types} event types; give data with at least two"
             )
         self.linear, self.dim = nn.Linear(3 * dim, n_event_types), dim
 
     def forward(self, states: Tensor, items: Tensor) -> Tensor:
-        """``(T, types)`` logits for states and item vectors ``(T, dim)``."""
+        """Logits ``(T, types)`` for states and item vectors ``(T, dim)``."""
         return self.linear(torch.cat([states, items, self.dim * states * items], dim=-1))  # (T, K)
 
 
 @AUXILIARY_LOSSES.add("event-type")
 @dataclass(frozen=True)
 class EventType(AuxiliaryLoss):
-    """Cross-entropy of the next event's type, given the item that it is on."""
+    """Cross-entropy of the next event's type, given its item."""
 
     weight: float = 1.0
 
     def parts(self, data: TrainingData) -> Sequence[Part]:
-        """Types of the target events."""
+        """Event types of the targets."""
         return (TargetEventTypes(data.train),)
 
     def learned(self, dim: int, sizes: Mapping[str, int]) -> EventTypeHead:
-        """The classifier."""
+        """Event-type classifier."""
         return EventTypeHead(dim, sizes["event_types"])
 
     def __call__(self, step: Step) -> Tensor:
-        """Cross-entropy."""
+        """Mean cross-entropy over the predictions."""
         assert step.learned is not None
         logits = step.learned(step.states, step.table[step.target])  # (T, K)
         return mean_over_processes(F.cross_entropy(logits, step.batch["target_event_type"], reduction="none"))
@@ -199,10 +197,10 @@ class EventType(AuxiliaryLoss):
 @AUXILIARY_LOSSES.add("id-dropout")
 @dataclass(frozen=True)
 class IdDropout(AuxiliaryLoss):
-    """No loss: items that a batch reads and predicts by their texts alone, as if they were new (DropoutNet).
+    """Id dropout (DropoutNet), not a loss: a batch sees a share of the items by text only, as if they were new.
 
     Attributes:
-        share: Share of the items.
+        share: Share of the items whose ids are dropped.
 
     References:
         Volkovs, Yu and Poutanen (2017), DropoutNet, NeurIPS.
@@ -216,19 +214,19 @@ class IdDropout(AuxiliaryLoss):
         return (DroppedIds(data.n_items, self.share, data.seed),)
 
     def __call__(self, step: Step) -> float:
-        """Nothing."""
+        """Zero: only the batch changes."""
         return 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class TwoViews:
-    """Two changed copies of every window, the first views' rows before the second's.
+    """Two augmented views of each window; the rows of the first views precede those of the second.
 
     Attributes:
         train: Training sequences.
-        views: Changes, one of which is drawn for each copy.
-        length: Longest view.
-        seed: Seed of the changes.
+        views: Augmentations, one of which is drawn for each view.
+        length: Maximum length of a view.
+        seed: Seed of the augmentations.
     """
 
     train: Sequences
@@ -252,12 +250,12 @@ class TwoViews:
 
 
 class SameTargetViews:
-    """Every window beside another user's history with the same next item; its own where there is none.
+    """Each window and another user's history with the same next item, or the window itself if there is none.
 
     Args:
         train: Training sequences.
         n_items: Size of the catalogue.
-        length: Longest history.
+        length: Maximum length of a history.
         seed: Seed of the draws.
     """
 
@@ -267,10 +265,10 @@ class SameTargetViews:
         self.others = OtherUserOfItem(with_past, n_items, seed)
         rows, positions = train.flat()
         self.first = np.zeros(len(train.items), dtype=np.int64)
-        self.first[positions] = train.start[rows]  # (events,) where the history of each begins
+        self.first[positions] = train.start[rows]  # (events,) start of each event's history
 
     def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
-        """``view_items`` ``(T',)`` and ``view_lengths`` ``(2W,)``: the windows' inputs, then the others' histories."""
+        """``view_items`` ``(T',)`` and ``view_lengths`` ``(2W,)``: inputs of the windows, then the other histories."""
         target = cut.stop - 1  # (W,)
         drawn = self.others.sample(cut.epoch, target)  # (W,)
         other = np.where(drawn < 0, target, drawn)  # (W,)
@@ -281,11 +279,11 @@ class SameTargetViews:
 
 @dataclass(frozen=True, eq=False)
 class DroppedIds:
-    """Items whose ids a batch does not see.
+    """Random items whose ids are dropped for a batch.
 
     Attributes:
         n_items: Size of the catalogue.
-        share: Share of the items.
+        share: Share of the items whose ids are dropped.
         seed: Seed of the draws.
     """
 
@@ -294,22 +292,23 @@ class DroppedIds:
     seed: int = 0
 
     def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
-        """``keep_id`` ``(n_items,)``, false where an id is to be ignored."""
-        drawn = counter_uniform(self.seed, FORGOTTEN, cut.epoch[0], cut.window[0], np.arange(self.n_items))  # (N,)
+        """``keep_id`` ``(n_items,)``, false where the id is dropped."""
+        item = np.arange(self.n_items)
+        drawn = counter_uniform(self.seed, "window-id-dropout", cut.epoch[0], cut.window[0], item)  # (N,)
         return {"keep_id": drawn >= self.share}
 
 
 @dataclass(frozen=True, eq=False)
 class TargetEventTypes:
-    """Types of the events to predict.
+    """Event types of the targets.
 
     Attributes:
-        train: Training sequences, with event types.
+        train: Training sequences with event types.
     """
 
     train: Sequences
 
     def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
         """``target_event_type`` ``(T,)``."""
-        assert self.train.kinds is not None
-        return {"target_event_type": self.train.kinds[ragged(cut.begin, cut.stop - 1) + 1]}
+        assert self.train.event_types is not None
+        return {"target_event_type": self.train.event_types[ragged(cut.begin, cut.stop - 1) + 1]}

@@ -1,4 +1,4 @@
-"""Contrastive losses under one name: bring an anchor and its positive together, push it from everything else."""
+"""Contrastive losses in one namespace: attract an anchor and its positive, repel negatives."""
 
 from recsys_cl.losses import (
     LearnedTemperature,

@@ -1,7 +1,8 @@
-r"""Sequence losses: predict the next item (softmax, sampled softmax, BCE, gBCE, generated negatives) or masked ones.
+r"""Sequence losses: predict the next item (softmax, sampled softmax, BCE, gBCE, generated negatives) or masked items.
 
-A loss holds its settings, says what it needs of a batch beside the windows (:meth:`SequenceLoss.parts`), and turns
-states, catalogue and batch into a number (:meth:`SequenceLoss.__call__`). A new one is a class and a line::
+A loss holds its settings, declares what it needs in a batch in addition to the windows (:meth:`SequenceLoss.parts`),
+and computes a scalar from states, catalogue and batch (:meth:`SequenceLoss.__call__`). To add one, write and register a
+class::
 
     @SEQUENCE_LOSSES.add("hinge")
     @dataclass(frozen=True)
@@ -39,12 +40,12 @@ from recsys_cl.training.windows import Part
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What the parts of a batch are cut from.
+    """Training data and constants from which batch parts are built.
 
     Attributes:
         train: Training sequences.
         n_items: Size of the catalogue.
-        length: Longest input of the network.
+        length: Maximum input length of the network, in events.
         seed: Seed of all draws.
     """
 
@@ -55,13 +56,13 @@ class TrainingData:
 
 
 class Network(Protocol):
-    """What a loss may ask of the network that is trained."""
+    """Interface of the trained network that losses may use."""
 
     items: ItemTower
     temperature: LearnedTemperature
 
     def comparable(self, vectors: Tensor) -> Tensor:
-        """Vectors as they are compared."""
+        """Vectors as they are compared: normalised for cosine similarity."""
         ...
 
     def last_states(self, items: Tensor, lengths: Tensor, vectors: Tensor, *context: Tensor | None) -> Tensor:
@@ -71,16 +72,16 @@ class Network(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What a loss sees of a training step.
+    """Input of a loss in one training step.
 
     Attributes:
-        network: The network that is trained.
+        network: The trained network.
         states: ``(T, dim)`` states from which items are predicted.
-        vectors: ``(N, dim)`` vectors of the catalogue, as histories read them.
-        table: The same in single precision, as losses compare them.
+        vectors: ``(N, dim)`` vectors of the catalogue, as used to encode histories.
+        table: ``(N, dim)`` the same vectors in single precision, as used in scores.
         target: ``(T,)`` items to predict.
-        batch: The whole batch by name, with what the parts of the losses added.
-        learned: What the loss itself has to learn, if anything.
+        batch: All tensors of the batch by name, including the parts of the losses.
+        learned: Module with the loss's own weights, if it has any.
     """
 
     network: Network
@@ -98,50 +99,50 @@ class Step:
 
 
 class Objective:
-    """What sequence losses and auxiliary losses have in common."""
+    """Base class of sequence losses and auxiliary losses."""
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     def parts(self, data: TrainingData) -> Sequence[Part]:
-        """What a batch must hold beside its windows."""
+        """Parts that a batch must hold in addition to its windows."""
         return ()
 
     def learned(self, dim: int, sizes: Mapping[str, int]) -> nn.Module | None:
-        """Weights of the loss's own, for states of this width and data of these sizes."""
+        """Module with the loss's own weights, for states of dimension ``dim`` and data of the given sizes."""
         return None
 
 
 class SequenceLoss(Objective):
-    """The main loss of a sequential recommender; a subclass is a frozen dataclass of settings.
+    """Main loss of a sequential recommender; a subclass is a frozen dataclass of settings.
 
-    A subclass defines :meth:`rows`, or :meth:`__call__` if its loss is no mean over predictions.
+    A subclass defines :meth:`rows`, or :meth:`__call__` if its loss is not a mean over predictions.
     """
 
     masked: ClassVar[bool] = False
-    """Whether masked events are predicted, by a bidirectional encoder, in place of the next ones."""
+    """Whether the loss predicts masked events, with a bidirectional encoder, instead of next events."""
 
     def rows(self, step: Step) -> Tensor:
         """Loss of each prediction, ``(T,)``."""
         raise NotImplementedError(f"{type(self).__name__} defines neither rows nor __call__")
 
     def __call__(self, step: Step) -> Tensor:
-        """The loss of a step, a scalar: by default the mean of :meth:`rows` over all processes.
+        """Loss of a step, a scalar: by default the mean of :meth:`rows` over all processes.
 
         Raises:
-            InputError: If :meth:`rows` does not give one number per prediction.
+            InputError: If :meth:`rows` does not return one number per prediction.
         """
         rows = self.rows(step)  # (T,)
         if rows.shape != step.target.shape:
             raise InputError(
                 f"{type(self).__name__}.rows returns shape {tuple(rows.shape)}; return one loss per prediction, "
-                f"{tuple(step.target.shape)}, without a mean"
+                f"{tuple(step.target.shape)}, without averaging"
             )
         return mean_over_processes(rows)
 
 
-SEQUENCE_LOSSES: Registry[type[SequenceLoss]] = Registry("sequence loss")
-"""Name to a loss: ``sasrec:loss=bce,loss.negatives=1``."""
+SEQUENCE_LOSSES: Registry[type[SequenceLoss]] = Registry("sequence loss", made=SequenceLoss)
+"""Sequence losses by name: ``sasrec:loss=bce,loss.negatives=1``."""
 
 
 @SEQUENCE_LOSSES.add("softmax")
@@ -150,14 +151,14 @@ class Softmax(SequenceLoss):
     """Cross-entropy over the whole catalogue (:func:`~recsys_cl.losses.next_item.next_item_loss`).
 
     Attributes:
-        exclude_known: Whether items that the user chose at any other time in training are no negatives: what they will
-            choose later is no wrong answer now.
+        exclude_known: Whether to exclude the user's other training items from the negatives: an item that the user
+            chooses later is not a wrong prediction now.
     """
 
     exclude_known: bool = False
 
     def parts(self, data: TrainingData) -> Sequence[Part]:
-        """The known positives, where they are excluded."""
+        """Known positives, if they are excluded."""
         return (KnownItems(data.train),) if self.exclude_known else ()
 
     def rows(self, step: Step) -> Tensor:
@@ -179,7 +180,7 @@ class Cloze(Softmax):
 
     Attributes:
         mask_share: Share of the events that are masked.
-        mask_last: Chance that a window's last event alone is masked, as at inference.
+        mask_last: Probability that a window masks its last event only, as at inference.
     """
 
     masked: ClassVar[bool] = True
@@ -188,7 +189,7 @@ class Cloze(Softmax):
     mask_last: Annotated[float, Range(0, 1)] = 0.1
 
     def parts(self, data: TrainingData) -> Sequence[Part]:
-        """Masked windows in place of those that end before their target."""
+        """Masked windows, which replace the windows that end before their target."""
         masks = MaskedEvents(data.train, data.n_items, self.mask_share, self.mask_last, data.seed)
         return (masks, *super().parts(data))
 
@@ -196,20 +197,20 @@ class Cloze(Softmax):
 @SEQUENCE_LOSSES.add("sampled-softmax")
 @dataclass(frozen=True)
 class SampledSoftmax(SequenceLoss):
-    """Cross-entropy over a sample of the catalogue that a batch shares.
+    """Sampled softmax: cross-entropy over a sample of the catalogue that the batch shares.
 
     Attributes:
-        negatives: Number of sampled items.
+        negatives: Number of sampled items per batch.
     """
 
     negatives: Annotated[int, Range(1)] = 256
 
     def parts(self, data: TrainingData) -> Sequence[Part]:
-        """The sample."""
+        """Sampled items of the batch."""
         return (SharedNegatives(UniformNegatives(data.n_items, seed=data.seed), self.negatives),)
 
     def rows(self, step: Step) -> Tensor:
-        """Negative log-likelihood of each target in the sample, ``(T,)``."""
+        """Negative log-likelihood of each target against the sample, ``(T,)``."""
         sample = NegativeSample(step.batch["negative"], step.batch["log_q"])
         return sampled_next_item_loss(
             step.states, step.table, step.target, sample, temperature=step.temperature, reduction="none"
@@ -219,23 +220,23 @@ class SampledSoftmax(SequenceLoss):
 @SEQUENCE_LOSSES.add("bce")
 @dataclass(frozen=True)
 class BinaryCrossEntropy(SequenceLoss):
-    """Binary cross-entropy with sampled negatives, as SASRec was published (with one).
+    """Binary cross-entropy with sampled negatives; the published SASRec uses one.
 
     Attributes:
-        negatives: Negatives of each event.
-        exclude_known: Whether they are drawn from what the user never chose in training.
+        negatives: Number of negatives per event.
+        exclude_known: Whether to draw negatives only from items that the user did not choose in training.
     """
 
     negatives: Annotated[int, Range(1)] = 256
     exclude_known: bool = False
 
     def parts(self, data: TrainingData) -> Sequence[Part]:
-        """Negatives of each event's own."""
+        """Own negatives for each event."""
         known = KnownPositives(data.train, data.n_items) if self.exclude_known else None
         return (OwnNegatives(data.train, data.n_items, self.negatives, known, data.seed),)
 
     def rows(self, step: Step) -> Tensor:
-        """Loss of each event and its negatives, ``(T,)``."""
+        """Loss of each target and its negatives, ``(T,)``."""
         return binary_next_item_loss(*self.scores(step), reduction="none")  # (T,)
 
     def scores(self, step: Step) -> tuple[Tensor, Tensor]:
@@ -247,7 +248,7 @@ class BinaryCrossEntropy(SequenceLoss):
 @SEQUENCE_LOSSES.add("gbce")
 @dataclass(frozen=True)
 class GeneralisedBinaryCrossEntropy(BinaryCrossEntropy):
-    """Binary cross-entropy whose positives are scaled down to undo the sampling (gSASRec).
+    """Generalised binary cross-entropy (gSASRec): scale the positive term down to undo negative sampling.
 
     Attributes:
         calibration: From 0 (binary cross-entropy) to 1 (sigmoids are probabilities).
@@ -256,7 +257,7 @@ class GeneralisedBinaryCrossEntropy(BinaryCrossEntropy):
     calibration: Annotated[float, Range(0, 1)] = 0.75
 
     def rows(self, step: Step) -> Tensor:
-        """Loss of each event and its negatives, ``(T,)``."""
+        """Loss of each target and its negatives, ``(T,)``."""
         return gbce_loss(
             *self.scores(step), n_items=len(step.table), calibration=self.calibration, reduction="none"
         )  # (T,)
@@ -265,13 +266,13 @@ class GeneralisedBinaryCrossEntropy(BinaryCrossEntropy):
 @SEQUENCE_LOSSES.add("generated")
 @dataclass(frozen=True)
 class Generated(BinaryCrossEntropy):
-    """Softmax against negatives of each event's own, of which a GAN generates a share.
+    """Sampled softmax against each event's own negatives, a share of which a GAN generates.
 
     Attributes:
         share: Share of the negatives that are generated.
-        epsilon: How far the generator may move an item, in units of its vector's norm.
-        hardness: What closeness to the user is worth to the generator.
-        threshold: Probability of being real below which the filter takes a negative back, 0 for no filter.
+        epsilon: Maximum move of an item by the generator, in units of its vector's norm.
+        hardness: Weight of the cosine with the user in the generator's loss.
+        threshold: Minimum probability of being real for a generated negative to be kept; 0 keeps all.
 
     See: chapter 10.
     """
@@ -286,34 +287,34 @@ class Generated(BinaryCrossEntropy):
         return GanNegatives(dim, self.share, epsilon=self.epsilon, hardness=self.hardness, threshold=self.threshold)
 
     def __call__(self, step: Step) -> Tensor:
-        """The softmax, plus what the players of the game lose."""
+        """Sampled softmax plus the losses of generator and discriminator."""
         assert isinstance(step.learned, GanNegatives)
-        even = step.states.new_zeros(len(step.table))  # (N,), drawn uniformly
-        negative = step.batch["negative"]  # (T, k)
-        made = step.learned(
+        even = step.states.new_zeros(len(step.table))  # (N,), uniform up to a constant
+        drawn = step.batch["negative"]  # (T, k)
+        negatives = step.learned(
             Candidates(
                 step.states,
                 step.table,
                 step.target,
-                NegativeSample(negative, even[negative]),
-                lambda rows, items: torch.zeros_like(items, dtype=torch.bool),  # the draws exclude what they should
+                NegativeSample(drawn, even[drawn]),
+                lambda rows, items: torch.zeros_like(items, dtype=torch.bool),  # OwnNegatives excludes known items
                 step.temperature.detach(),
             )
         )
         rows = sampled_softmax_loss(
             step.states,
             step.table[step.target],
-            made.vectors,
+            negatives.vectors,
             log_q=even[step.target],
-            negative_log_q=made.log_q,
+            negative_log_q=negatives.log_q,
             temperature=step.temperature,
             reduction="none",
         )  # (T,)
-        return mean_over_processes(rows) + made.loss
+        return mean_over_processes(rows) + negatives.loss
 
 
 def known_mask(step: Step) -> Mask:
-    """True where a prediction's user is known to have chosen an item: a function from a slice of predictions."""
+    """Mask of known positives ``(T, N)``, as a function from a slice of predictions to their rows."""
     lengths, n_items = step.batch["lengths"], len(step.table)
     row = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)  # (T,)
     row = row[step.batch["masked"]] if "masked" in step.batch else row  # (M,)

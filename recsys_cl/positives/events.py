@@ -1,4 +1,4 @@
-"""Positives that were observed: another item of the same user, another user of the same item."""
+"""Observed positives: another item of the same user, another user of the same item."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from recsys_cl.randomness import counter_uniform
 
 
 class OtherItemOfUser:
-    r"""Another item of the same user, chosen at most ``window`` events away.
+    r"""Another item of the same user, at most ``window`` events away.
 
     .. math:: P(e' \mid e) = 1 / |W_e|, \qquad
         W_e = \{e' : u_{e'} = u_e,\; |e' - e| \le w,\; i_{e'} \ne i_e\}
 
     Args:
         sequences: Training sequences; row ``u`` is user ``u``, and no event is in two rows.
-        window: :math:`w`, counted in events of the user; ``None`` takes the whole history.
+        window: :math:`w`, in events of the user; ``None`` for the whole history.
         seed: Seed of the draws.
 
     Raises:
@@ -26,7 +26,7 @@ class OtherItemOfUser:
     See: chapter 4.
 
     >>> sampler = OtherItemOfUser(Sequences.from_lists([[5, 5, 7], [9]]), window=1)
-    >>> sampler.eligible(np.arange(4)).tolist()  # the first 5 has only the other 5 beside it
+    >>> sampler.eligible(np.arange(4)).tolist()  # the first 5 has only the other 5 next to it
     [False, True, True, False]
     >>> sampler.sample(0, np.arange(4)).tolist()
     [-1, 2, 1, -1]
@@ -39,14 +39,16 @@ class OtherItemOfUser:
         self.row, positions = rows_by_event(sequences)
         order = positions[np.lexsort((positions, sequences.items[positions], self.row[positions]))]
         pair = np.cumsum(_starts(self.row[order], sequences.items[order])) - 1  # (E,) number of its (user, item)
-        opening = np.searchsorted(pair, pair)  # (E,) the pair's first place in this order
+        opening = np.searchsorted(pair, pair)  # (E,) index of the pair's first event in this order
         self.pair, self.opening = np.zeros((2, len(self.row)), dtype=np.int64)
         self.pair[order], self.opening[order] = pair, opening
-        self.where = pair * len(self.row) + order  # (E,) sorted: by pair, then by place
-        self.where_unskipped = self.where - (np.arange(len(order)) - opening)  # (E,) sorted: less its predecessors
+        self.where = pair * len(self.row) + order  # (E,) sorted by pair, then by position
+        self.where_unskipped = self.where - (
+            np.arange(len(order)) - opening
+        )  # (E,) sorted, minus the number of predecessors in the pair
 
     def eligible(self, event: np.ndarray) -> np.ndarray:
-        """True where an event has such a positive, ``(batch,)``."""
+        """True where an event has a positive, ``(batch,)``."""
         low, high, first, last = self._window(event)
         return high - low > last - first
 
@@ -58,20 +60,20 @@ class OtherItemOfUser:
             event: ``(batch,)`` positions in the log.
 
         Returns:
-            ``(batch,)`` positions in the log; −1 where there is none.
+            ``(batch,)`` positions in the log; −1 where there is no positive.
 
         Raises:
             InputError: If an event is not a position in the log.
         """
         low, high, first, last = self._window(event)
         choices = high - low - (last - first)  # (B,)
-        draw = below(choices, self.seed, OTHER_ITEM, epoch, event)  # (B,) counts those that are not skipped
+        draw = below(choices, self.seed, "other-item", epoch, event)  # (B,) counts those that are not skipped
         reach = self.pair[event] * len(self.row) + low + draw - (first - self.opening[event])  # (B,)
         skipped = np.searchsorted(self.where_unskipped, reach, side="right") - first  # (B,)
         return np.where(choices > 0, low + draw + skipped, -1)
 
     def _window(self, event: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The window ``[low, high)`` of the log, and in ``where`` the part ``[first, last)`` that has the same item."""
+        """The window ``[low, high)`` of the log, and the part ``[first, last)`` of ``where`` with the same item."""
         row = self.row[checked_events(event, len(self.row))]
         low = np.where(row >= 0, self.sequences.start[row], event)
         high = np.where(row >= 0, self.sequences.stop[row], event)
@@ -82,7 +84,7 @@ class OtherItemOfUser:
 
 
 class OtherUserOfItem:
-    r"""Another user of the same item: a pair of events with the same target.
+    r"""Another user of the same item: an event of another user with the same item.
 
     .. math:: P(e' \mid e) = 1 / |\{e' : i_{e'} = i_e,\; u_{e'} \ne u_e\}|
 
@@ -112,7 +114,7 @@ class OtherUserOfItem:
         self.part_of_pair = self._parts(_starts(item, row))
 
     def eligible(self, event: np.ndarray) -> np.ndarray:
-        """True where an event has such a positive, ``(batch,)``."""
+        """True where an event has a positive, ``(batch,)``."""
         return self._choices(event) > 0
 
     def sample(self, epoch: int | np.ndarray, event: np.ndarray) -> np.ndarray:
@@ -123,15 +125,15 @@ class OtherUserOfItem:
             event: ``(batch,)`` positions in the log.
 
         Returns:
-            ``(batch,)`` positions in the log; −1 where there is none.
+            ``(batch,)`` positions in the log; −1 where there is no positive.
 
         Raises:
             InputError: If an event is not a position in the log.
         """
         choices = self._choices(event)
-        place = self.part_of_item[0, event] + below(choices, self.seed, OTHER_USER, epoch, event)  # (B,)
+        place = self.part_of_item[0, event] + below(choices, self.seed, "other-user", epoch, event)  # (B,)
         first, last = self.part_of_pair[:, event]
-        place = np.where(place < first, place, place + last - first)  # steps over the user's own events
+        place = np.where(place < first, place, place + last - first)  # skip the user's own events
         return np.where(choices > 0, self.order[np.where(choices > 0, place, 0)], -1)
 
     def _choices(self, event: np.ndarray) -> np.ndarray:
@@ -139,7 +141,7 @@ class OtherUserOfItem:
         return np.diff(self.part_of_item[:, event], axis=0)[0] - np.diff(self.part_of_pair[:, event], axis=0)[0]
 
     def _parts(self, starts: np.ndarray) -> np.ndarray:
-        """First and last place, in the sorted order, of each event's group, ``(2, events)``; (0, 0) without one."""
+        """Range ``[first, last)`` of each event's group in the sorted order, ``(2, events)``; (0, 0) if it has none."""
         bounds = np.append(np.flatnonzero(starts), len(starts))
         group = np.cumsum(starts) - 1
         parts = np.zeros((2, len(self.row)), dtype=np.int64)
@@ -152,14 +154,11 @@ def _starts(*sorted_columns: np.ndarray) -> np.ndarray:
     return np.append(True, np.any([np.diff(column) != 0 for column in sorted_columns], axis=0))
 
 
-OTHER_ITEM, OTHER_USER, NEIGHBOUR = 16, 17, 18  # what a random number is for; training/examples.py has 0 and up
-
-
 def rows_by_event(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
-    """Row of every event of the log, −1 where it is in none, ``(log,)``, and the positions that are in one.
+    """Row of each event of the log ``(log,)``, −1 if it is in no row, and the positions of the events in a row.
 
     Raises:
-        InputError: If there are none, or one is in two rows.
+        InputError: If there are no events, or one is in two rows.
     """
     rows, positions = sequences.flat()
     if len(positions) == 0:
@@ -167,12 +166,12 @@ def rows_by_event(sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
     row = np.full(len(sequences.items), -1)
     row[positions] = rows
     if (row >= 0).sum() < len(positions):
-        raise InputError("an event is in two sequences, so whose it is cannot be told; give each user one sequence")
+        raise InputError("an event is in two sequences, so its user is ambiguous; give each user one sequence")
     return row, positions
 
 
 def check_items(items: np.ndarray, n_items: int) -> None:
-    """Demand item numbers of the catalogue.
+    """Check that item numbers are in the catalogue.
 
     Raises:
         InputError: If one is not.
@@ -182,7 +181,7 @@ def check_items(items: np.ndarray, n_items: int) -> None:
 
 
 def checked_events(event: np.ndarray, n_events: int) -> np.ndarray:
-    """The events, if they are positions in the log.
+    """Return the events after checking that they are positions in the log.
 
     Raises:
         InputError: If they are not.
@@ -194,6 +193,6 @@ def checked_events(event: np.ndarray, n_events: int) -> np.ndarray:
     return event
 
 
-def below(n: np.ndarray, *counters: int | np.ndarray) -> np.ndarray:
-    """A whole number from 0 to n − 1 for each n; 0 for 0."""
+def below(n: np.ndarray, *counters: int | str | np.ndarray) -> np.ndarray:
+    """Random integers from 0 to n − 1, one for each n; 0 where n is 0."""
     return (counter_uniform(*counters) * n).astype(np.int64)

@@ -1,8 +1,8 @@
-"""Views of a history: crop, mask, reorder (CL4SRec), substitute and insert (CoSeRec).
+"""Sequence augmentations: crop, mask, reorder (CL4SRec), substitute and insert (CoSeRec).
 
-Each takes and gives a ragged batch, all rows at once; what a row becomes is a function of (seed, epoch, example),
-whatever stands beside it. Ratios are shares of each row's n events, rounded down; where a view would be nothing without
-at least one event, or was made for short histories, it has at least one.
+Each maps a ragged batch to a ragged batch, all rows at once. The result for a row is a function of (seed, epoch,
+example), independent of the other rows. Ratios are shares of each row's n events, rounded down. *Crop*, *substitute*
+and *insert* use at least one event: an empty crop would be no view, and the other two target short histories.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from recsys_cl.errors import InputError
 from recsys_cl.positives.events import check_items
 from recsys_cl.positives.neighbours import nearest_rows
 
-START, PICK, ORDER, SIMILAR = 66, 67, 68, 69  # what a random number is for, so that no two purposes share one
-
 
 def crop(items: np.ndarray, lengths: np.ndarray, chance: RowRandom, *, ratio: float = 0.6) -> Ragged:
-    r"""Keep a contiguous part of :math:`\max(1, \lfloor \rho n \rfloor)` events.
+    r"""Crop: keep a contiguous part of :math:`\max(1, \lfloor \rho n \rfloor)` events.
 
     Args:
-        items: ``(T,)``.
-        lengths: ``(B,)``.
-        chance: Of the rows.
-        ratio: :math:`\rho` in (0, 1], the share that is kept.
+        items: ``(T,)`` item numbers of all rows.
+        lengths: ``(B,)`` number of events of each row.
+        chance: Random numbers of the rows.
+        ratio: :math:`\rho` in (0, 1], the share of the events that is kept.
 
     Returns:
         ``items`` and ``lengths`` of the parts.
@@ -51,20 +49,20 @@ def crop(items: np.ndarray, lengths: np.ndarray, chance: RowRandom, *, ratio: fl
 
 
 def mask(items: np.ndarray, lengths: np.ndarray, chance: RowRandom, *, mask_id: int, ratio: float = 0.3) -> Ragged:
-    r"""Put a mask in the place of :math:`\lfloor \rho n \rfloor` events.
+    r"""Mask: replace :math:`\lfloor \rho n \rfloor` events by a mask item.
 
     Args:
-        items: ``(T,)``.
-        lengths: ``(B,)``.
-        chance: Of the rows.
-        mask_id: What stands for a masked item; usually one past the catalogue.
-        ratio: :math:`\rho` in (0, 1], the share that is masked.
+        items: ``(T,)`` item numbers of all rows.
+        lengths: ``(B,)`` number of events of each row.
+        chance: Random numbers of the rows.
+        mask_id: Number of the mask item, usually one past the catalogue.
+        ratio: :math:`\rho` in (0, 1], the share of the events that is masked.
 
     Returns:
-        ``items`` and ``lengths``.
+        ``items`` and ``lengths`` of the views.
 
     Raises:
-        InputError: As :func:`crop`.
+        InputError: Under the conditions of :func:`crop`.
 
     References:
         Xie et al. (2022), https://arxiv.org/abs/2010.14395.
@@ -80,19 +78,19 @@ def mask(items: np.ndarray, lengths: np.ndarray, chance: RowRandom, *, mask_id: 
 
 
 def reorder(items: np.ndarray, lengths: np.ndarray, chance: RowRandom, *, ratio: float = 0.6) -> Ragged:
-    r"""Shuffle a contiguous part of :math:`\lfloor \rho n \rfloor` events.
+    r"""Reorder: shuffle a contiguous part of :math:`\lfloor \rho n \rfloor` events.
 
     Args:
-        items: ``(T,)``.
-        lengths: ``(B,)``.
-        chance: Of the rows.
-        ratio: :math:`\rho` in (0, 1], the share that is shuffled.
+        items: ``(T,)`` item numbers of all rows.
+        lengths: ``(B,)`` number of events of each row.
+        chance: Random numbers of the rows.
+        ratio: :math:`\rho` in (0, 1], the share of the events that is shuffled.
 
     Returns:
-        ``items`` and ``lengths``.
+        ``items`` and ``lengths`` of the views.
 
     Raises:
-        InputError: As :func:`crop`.
+        InputError: Under the conditions of :func:`crop`.
 
     References:
         Xie et al. (2022), https://arxiv.org/abs/2010.14395.
@@ -108,27 +106,28 @@ def reorder(items: np.ndarray, lengths: np.ndarray, chance: RowRandom, *, ratio:
     row, place = rows_and_places(lengths)
     first = _start(lengths, size, chance)[row]  # (T,)
     inside = (first <= place) & (place < first + size[row])  # (T,)
-    drawn = first + size[row] * chance.by_event(ORDER, lengths)  # (T,), somewhere in the part
+    drawn = first + size[row] * chance.by_event("reordered-event", lengths)  # (T,), somewhere in the part
     return items[np.lexsort((np.where(inside, drawn, place), row))], lengths
 
 
 def substitute(
     items: np.ndarray, lengths: np.ndarray, chance: RowRandom, *, similar: np.ndarray, ratio: float = 0.3
 ) -> Ragged:
-    r"""Replace :math:`\max(1, \lfloor \rho n \rfloor)` events by items similar to theirs.
+    r"""Substitute: replace the items of :math:`\max(1, \lfloor \rho n \rfloor)` events by similar ones.
 
     Args:
-        items: ``(T,)``, all of them in the catalogue.
-        lengths: ``(B,)``.
-        chance: Of the rows.
-        similar: ``(N, m)`` of each item, ``PAD`` after the last; an item without any stays. See :func:`similar_items`.
-        ratio: :math:`\rho` in (0, 1], the share that is replaced.
+        items: ``(T,)`` item numbers of all rows, all in the catalogue.
+        lengths: ``(B,)`` number of events of each row.
+        chance: Random numbers of the rows.
+        similar: ``(N, m)`` items similar to each item, then ``PAD`` (:func:`similar_items`); an item without similar
+            ones is kept.
+        ratio: :math:`\rho` in (0, 1], the share of the events that is replaced.
 
     Returns:
-        ``items`` and ``lengths``.
+        ``items`` and ``lengths`` of the views.
 
     Raises:
-        InputError: As :func:`crop`, or if an item is not in the catalogue.
+        InputError: Under the conditions of :func:`crop`, or if an item is not in the catalogue.
 
     References:
         Liu et al. (2021), Contrastive Self-supervised Sequential Recommendation with Robust Augmentation,
@@ -149,20 +148,21 @@ def substitute(
 def insert(
     items: np.ndarray, lengths: np.ndarray, chance: RowRandom, *, similar: np.ndarray, ratio: float = 0.4
 ) -> Ragged:
-    r"""Put similar items before :math:`\max(1, \lfloor \rho n \rfloor)` events; the latest event stays the latest.
+    r"""Insert: put a similar item before :math:`\max(1, \lfloor \rho n \rfloor)` events; the latest event stays last.
 
     Args:
-        items: ``(T,)``, all of them in the catalogue.
-        lengths: ``(B,)``.
-        chance: Of the rows.
-        similar: ``(N, m)`` of each item, ``PAD`` after the last; before an item without any, nothing is put.
-        ratio: :math:`\rho` in (0, 1], the share of events before which an item is put.
+        items: ``(T,)`` item numbers of all rows, all in the catalogue.
+        lengths: ``(B,)`` number of events of each row.
+        chance: Random numbers of the rows.
+        similar: ``(N, m)`` items similar to each item, then ``PAD`` (:func:`similar_items`); nothing is inserted before
+            an item without similar ones.
+        ratio: :math:`\rho` in (0, 1], the share of the events that get an inserted item.
 
     Returns:
-        ``items`` and ``lengths``, longer by what was put in.
+        ``items`` and ``lengths`` of the views, including the inserted items.
 
     Raises:
-        InputError: As :func:`substitute`.
+        InputError: Under the conditions of :func:`substitute`.
 
     References:
         Liu et al. (2021), https://arxiv.org/abs/2108.06479.
@@ -182,18 +182,18 @@ def insert(
 
 
 def similar_items(sequences: Sequences, n_items: int, k: int) -> np.ndarray:
-    r"""The k items that are most often chosen by the same users.
+    r"""Item neighbours: the k items most similar to each item by the cosine of their users.
 
     .. math:: \cos(i, j) = \frac{|U_i \cap U_j|}{\sqrt{|U_i|\,|U_j|}}
 
     Args:
         sequences: Training sequences.
         n_items: Size of the catalogue, N.
-        k: Items of each item.
+        k: Number of neighbours per item.
 
     Returns:
-        ``(N, k)`` item numbers, the most similar ones in ascending order; ``PAD`` after the last where fewer share a
-        user with the item.
+        ``(N, k)`` numbers of the most similar items, in ascending order, padded with ``PAD`` where fewer than k items
+        share a user with the item.
 
     Raises:
         InputError: If there are no events, an item is not in the catalogue, or k is below 1.
@@ -204,10 +204,10 @@ def similar_items(sequences: Sequences, n_items: int, k: int) -> np.ndarray:
     [[1], [0], [0], [-1]]
     """
     if k < 1:
-        raise InputError(f"k={k} leaves nothing to put in an item's place; give 1 or more")
+        raise InputError(f"k={k} leaves no similar items; give 1 or more")
     _, positions = sequences.flat()
     if len(positions) == 0:
-        raise InputError(f"{len(sequences)} sequences without any event make no items similar; give training sequences")
+        raise InputError(f"{len(sequences)} sequences without any event have no similar items; give training sequences")
     check_items(sequences.items[positions], n_items)
     nearest = nearest_rows(sequences.matrix(n_items).sign().T.tocsr(), k)  # (N, N) sparse
     item, place = rows_and_places(np.diff(nearest.indptr))
@@ -219,11 +219,11 @@ def similar_items(sequences: Sequences, n_items: int, k: int) -> np.ndarray:
 def _check(items: np.ndarray, lengths: np.ndarray, chance: RowRandom, ratio: float) -> None:
     check_ragged(items, lengths, chance)
     if not 0 < ratio <= 1:
-        raise InputError(f"ratio={ratio} of a history; give a share above 0 and at most 1")
+        raise InputError(f"ratio={ratio} is out of range; give a share of the history above 0 and at most 1")
 
 
 def _floor(ratio: float, lengths: np.ndarray) -> np.ndarray:
-    """Whole events, ``(B,)``: 0.29 of 100 are 29, although in floating point the product is a little less."""
+    """Number of events, ``(B,)``, rounded down: 0.29 of 100 is 29, although the floating-point product is below 29."""
     return np.floor(ratio * lengths + 1e-9).astype(np.int64)
 
 
@@ -232,21 +232,22 @@ def _at_least_one(ratio: float, lengths: np.ndarray) -> np.ndarray:
 
 
 def _start(lengths: np.ndarray, size: np.ndarray, chance: RowRandom) -> np.ndarray:
-    """Where a part of this size starts, uniform over the places where it fits, ``(B,)``."""
-    return (chance.by_row(START) * (lengths - size + 1)).astype(np.int64)
+    """Start of a part of the given size, uniform over all positions where it fits, ``(B,)``."""
+    return (chance.by_row("view-start") * (lengths - size + 1)).astype(np.int64)
 
 
 def _picked(lengths: np.ndarray, count: np.ndarray, chance: RowRandom) -> np.ndarray:
-    """True for ``count`` random events of each row, those with the least draws, ``(T,)``."""
+    """True for ``count`` random events of each row, those with the smallest draws, ``(T,)``."""
     row, place = rows_and_places(lengths)
     picked = np.zeros(len(row), dtype=bool)
-    picked[np.lexsort((chance.by_event(PICK, lengths), row))] = place < count[row]  # sorting moves nothing across rows
+    order = np.lexsort((chance.by_event("picked-event", lengths), row))  # sorting moves nothing across rows
+    picked[order] = place < count[row]
     return picked
 
 
 def _similar(items: np.ndarray, lengths: np.ndarray, similar: np.ndarray, chance: RowRandom) -> np.ndarray:
-    """One of the items similar to each event's, ``PAD`` where there is none, ``(T,)``."""
+    """A random similar item for each event, ``PAD`` where there is none, ``(T,)``."""
     if len(items):
         check_items(items, len(similar))
     choices = (similar[items] != PAD).sum(1)  # (T,)
-    return similar[items, (chance.by_event(SIMILAR, lengths) * choices).astype(np.int64)]
+    return similar[items, (chance.by_event("similar-item", lengths) * choices).astype(np.int64)]

@@ -1,4 +1,4 @@
-"""Two views of each history, to be told from the views of others: which they are, and in what order of chance.
+"""View pairs: two random augmentations of each history, for contrastive learning between views.
 
 See: chapter 7.
 """
@@ -16,10 +16,8 @@ from recsys_cl.data.sequences import Ragged, RowRandom, check_ragged, rows_and_p
 from recsys_cl.errors import InputError
 from recsys_cl.positives.sequence_views import crop, insert, mask, reorder, substitute
 
-VIEW = 70  # what a random number is for; the views have those before
-
 View = Callable[[np.ndarray, np.ndarray, RowRandom], Ragged]
-"""A view with its own options bound: ``items (T,)``, ``lengths (B,)`` and the rows' chance to a ragged batch."""
+"""A view with its options bound: maps ``items (T,)``, ``lengths (B,)`` and random numbers to a ragged batch."""
 
 VIEWS: dict[str, Callable[..., Ragged]] = {
     "crop": crop,
@@ -28,19 +26,19 @@ VIEWS: dict[str, Callable[..., Ragged]] = {
     "substitute": substitute,
     "insert": insert,
 }
-"""The views by the names that a config gives them."""
+"""Views by their names in a config."""
 
 
 def views_named(names: str, *, mask_id: int, similar: np.ndarray | None = None) -> list[View]:
-    """Views from the text of a config, such as ``"crop+mask:0.5+reorder"``.
+    """Parse views from a config, such as ``"crop+mask:0.5+reorder"``.
 
     Args:
-        names: Keys of :data:`VIEWS`, joined by ``+``; behind a colon the ratio, where it is not the default.
-        mask_id: What stands for a masked item.
-        similar: ``(N, m)`` items similar to each, which ``substitute`` and ``insert`` need.
+        names: Keys of :data:`VIEWS`, joined by ``+``; a ratio other than the default follows a colon.
+        mask_id: Number of the mask item.
+        similar: ``(N, m)`` items similar to each item; ``substitute`` and ``insert`` require it.
 
     Raises:
-        InputError: If a name is unknown, a ratio is no number in (0, 1], or a view lacks its table.
+        InputError: If a name is unknown, a ratio is not in (0, 1], or ``similar`` is missing.
 
     See: chapter 7.
 
@@ -65,19 +63,19 @@ def views_named(names: str, *, mask_id: int, similar: np.ndarray | None = None) 
 def two_views(
     items: np.ndarray, lengths: np.ndarray, chance: RowRandom, views: Sequence[View], *, longest: int
 ) -> tuple[Ragged, Ragged]:
-    """Two views of every row, each by one of ``views``, drawn for it with equal chances.
+    """Two views of every row, each by one of ``views``, drawn with equal probability.
 
-    A view of an example is an example in its own right, number ``2 * example`` or ``2 * example + 1``.
+    The random numbers of the two views are those of examples ``2 * example`` and ``2 * example + 1``.
 
     Args:
-        items: ``(T,)``.
-        lengths: ``(B,)``.
-        chance: Of the rows.
-        views: What :func:`views_named` gives, or functions alike.
-        longest: Rows that have become longer lose their oldest events.
+        items: ``(T,)`` item numbers of all rows.
+        lengths: ``(B,)`` number of events of each row.
+        chance: Random numbers of the rows.
+        views: Views to draw from, such as those of :func:`views_named`.
+        longest: Maximum length of a view; longer ones lose their oldest events.
 
     Returns:
-        Both views, ``items`` and ``lengths`` each, the rows in their order.
+        Two ragged batches, ``items`` and ``lengths`` each, with rows in the same order as the input.
 
     Raises:
         InputError: If there is no view, ``longest`` is below 1, or items, lengths and examples do not fit.
@@ -103,8 +101,8 @@ def two_views(
 
 
 def _one_of(views: Sequence[View], items: np.ndarray, lengths: np.ndarray, chance: RowRandom) -> Ragged:
-    """Every row as one of the views shows it."""
-    turn = (chance.by_row(VIEW) * len(views)).astype(np.int64)  # (B,)
+    """Apply a randomly drawn view to each row."""
+    turn = (chance.by_row("view") * len(views)).astype(np.int64)  # (B,)
     changed, parts, rows = np.zeros_like(lengths), [], []
     for number, view in enumerate(views):
         own = turn == number  # (B,)
@@ -124,9 +122,9 @@ def _check_name(name: str, similar: np.ndarray | None) -> None:
     if name not in VIEWS:
         closest = get_close_matches(name, VIEWS, n=1)
         meant = f"did you mean {closest[0]!r}?" if closest else f"choose from {', '.join(VIEWS)}"
-        raise InputError(f"there is no view {name!r} of a history; {meant}")
+        raise InputError(f"there is no view {name!r}; {meant}")
     if VIEWS[name] in (substitute, insert) and similar is None:
-        raise InputError(f"the view {name!r} needs items to put in; give similar=similar_items(train, n_items, k)")
+        raise InputError(f"the view {name!r} needs similar items; give similar=similar_items(train, n_items, k)")
 
 
 def _ratio(text: str, ratio: str) -> float:
@@ -135,5 +133,5 @@ def _ratio(text: str, ratio: str) -> float:
     except ValueError:
         value = np.nan
     if not 0 < value <= 1:
-        raise InputError(f"the view {text.strip()!r} has no ratio above 0 and at most 1; write it like 'crop:0.6'")
+        raise InputError(f"the view {text.strip()!r} needs a ratio above 0 and at most 1; write it like 'crop:0.6'")
     return value

@@ -1,6 +1,6 @@
-"""Recommender protocol: fit, score, save, load; and what all recommenders trained by gradient share.
+"""Recommender base classes: fit, score, save and load, and training shared by all gradient-trained recommenders.
 
-See: chapter 2 (what is fitted and scored), chapter 5 (what is trained).
+See: chapter 2 (fitting and scoring), chapter 5 (training).
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from recsys_cl.training.examples import Examples
 from recsys_cl.training.run import Execution, TrainingConfig, TrainingReport, train
 
 MODELS: Registry[Callable[..., Recommender]] = Registry("model")
-"""Name to a class, or to a factory that takes hyperparameters as keywords; a saved model's folder names its class."""
+"""Classes, or factories that take hyperparameters as keywords, by name; a saved model stores the name of its class."""
 
 
 class Recommender(ABC):
-    """Base class; a subclass is a dataclass whose fields are its hyperparameters.
+    """Base class of recommenders; a subclass is a dataclass whose fields are its hyperparameters.
 
-    A user *is* a history: someone who was not there at training is scored like anybody else. What
-    training found out is in ``state``, tensors by name, so that saving and loading are the same for all.
+    A user *is* a history: users unseen in training are scored like all others. Fitted values are in ``state``, tensors
+    by name, so saving and loading are the same for all subclasses.
 
     Attributes:
-        items: Catalogue that the scores refer to, ``item_id, title, text`` and attributes.
-        state: What was learned, apart from the weights of a network.
-        sizes: What the shapes of a network follow from beside the hyperparameters: numbers of items, of attributes.
+        items: Catalogue that the scores refer to, with columns ``item_id``, ``title``, ``text`` and attributes.
+        state: Fitted tensors by name, without the weights of a network.
+        sizes: Sizes of the data that determine the shapes of a network, such as the numbers of items and attributes.
     """
 
     reads_text: ClassVar[bool] = False
     """Whether :meth:`score_text` ranks the catalogue for a sentence."""
 
     trained: ClassVar[bool] = False
-    """Whether two seeds give two models."""
+    """Whether the model is trained by gradient, so its result depends on the seed."""
 
     items: Dataset
     state: dict[str, Tensor]
@@ -58,20 +58,20 @@ class Recommender(ABC):
         """Check the hyperparameters.
 
         Raises:
-            InputError: Naming the hyperparameter, its value and what is valid.
+            InputError: With the hyperparameter, its value and the valid values.
         """
         check_settings(self)
 
     @abstractmethod
     def fit(self, split: Split) -> Self:
-        """Learn from ``split.train``; ``split.validation`` may choose when to stop, ``split.test`` is untouched."""
+        """Fit on ``split.train``; ``split.validation`` may decide when to stop, ``split.test`` is not used."""
 
     @abstractmethod
     def score(self, histories: Sequences) -> Tensor:
         """Score the whole catalogue for each history: ``(batch, n_items)``, larger is better."""
 
     def score_text(self, text: str) -> Tensor:
-        """Score the catalogue for someone of whom only a sentence is known: ``(1, n_items)``.
+        """Score the catalogue for a user described by a sentence: ``(1, n_items)``.
 
         Raises:
             InputError: If the recommender does not read text.
@@ -89,14 +89,14 @@ class Recommender(ABC):
             "hyperparameters": described(self),
             "sizes": getattr(self, "sizes", {}),
         }
-        (folder / "config.json").unlink(missing_ok=True)  # written last: a folder without it was not finished
+        (folder / "config.json").unlink(missing_ok=True)  # written last: a folder without it is incomplete
         self.items.to_parquet(folder / "items.parquet")
         save_file({name: tensor.contiguous() for name, tensor in self._tensors().items()}, folder / "state.safetensors")
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what :meth:`save` wrote.
+        """Load a recommender that :meth:`save` wrote.
 
         Raises:
             InputError: If the folder is incomplete, or holds another recommender.
@@ -126,30 +126,36 @@ class Recommender(ABC):
         return recommender
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Everything that was learned, by name."""
+        """All fitted tensors by name."""
         return self.state
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what :meth:`_tensors` gave."""
+        """Restore the tensors of :meth:`_tensors`."""
         self.state = tensors
 
     def _load_parts(self, folder: Path) -> None:  # noqa: B027 - most have none
-        """Read what :meth:`save` of a subclass wrote beside the state."""
+        """Load what :meth:`save` of a subclass wrote in addition to the state."""
 
+
+OPTIMISATION = ("epochs", "batch_size", "learning_rate", "weight_decay", "seed")
+"""Hyperparameters of every gradient-trained model that are passed on to its training."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class TrainedRecommender(Recommender, Generic[Network]):
-    """Base class of recommenders that a trainer fits, with checkpoints, early stopping and resumption.
+    """Base class of gradient-trained recommenders, with checkpoints, early stopping and resumption.
 
-    A subclass is a dataclass that has the fields named here.
+    A subclass is a dataclass that has the fields annotated here.
 
     Attributes:
-        execution: How the training is carried out; to be set before :meth:`fit`. No hyperparameter: it changes what a
-            run costs, and little of what it ends with.
-        report: What the training run did.
-        network: The network that scores.
+        execution: Execution settings, set before :meth:`fit`. Not a hyperparameter: it changes the cost of a run, and
+            hardly its result.
+        monitor: Validation metrics of the model as it is, called after each epoch in place of the model's own
+            validation; to be set before :meth:`fit`. It returns the metric that chooses the best epoch, ``ndcg@10``
+            unless the model says otherwise; to end the training, it raises an exception.
+        report: Summary of the training run.
+        network: The network that computes scores.
     """
 
     trained: ClassVar[bool] = True
@@ -161,22 +167,23 @@ class TrainedRecommender(Recommender, Generic[Network]):
     seed: int
     attack: Attack | None = None
     execution: Execution = Execution()
+    monitor: Callable[[], dict[str, float]] | None = None
     report: TrainingReport
     network: Network
 
     @abstractmethod
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
-        """Train on ``split.train``, stop by ``split.validation``.
+        """Train on ``split.train``, with early stopping on ``split.validation``.
 
         Args:
-            split: The data.
-            folder: Where checkpoints, logs and ``run.json`` go; by default nowhere that stays.
-            resume: Go on from the newest intact checkpoint in ``folder``.
+            split: Training and validation data.
+            folder: Folder for checkpoints, logs and ``run.json``; by default a temporary one.
+            resume: Continue from the newest intact checkpoint in ``folder``.
         """
 
     @abstractmethod
     def _build(self) -> Network:
-        """A fresh network for these hyperparameters and ``sizes``, which knows no catalogue yet."""
+        """A new network for the hyperparameters and ``sizes``, without the catalogue."""
 
     def _tensors(self) -> dict[str, Tensor]:
         weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
@@ -200,34 +207,26 @@ class TrainedRecommender(Recommender, Generic[Network]):
         *,
         folder: str | Path | None,
         resume: bool,
-        metric: str = "ndcg@10",
         callbacks: Sequence[TrainerCallback] = (),
-        batch_size: int | None = None,
-        epochs: int | None = None,
         **settings: Any,
     ) -> None:
-        """Train the network by this recommender's settings, and leave it on the CPU, ready to score.
+        """Train the network with this recommender's settings, then move it to the CPU, ready to score.
 
-        ``settings`` are further fields of :class:`~recsys_cl.training.run.TrainingConfig`.
+        ``settings`` are fields of :class:`~recsys_cl.training.run.TrainingConfig` that override or supplement the
+        hyperparameters of the same name.
         """
         assert is_dataclass(self)
         if self.attack is not None:
             network = AdversarialTraining(network, self.attack)
+        own = {name: getattr(self, name) for name in OPTIMISATION}
         self.report = train(
             network,
             examples,
-            validate=validate,
-            config=TrainingConfig(
-                epochs=self.epochs if epochs is None else epochs,
-                batch_size=batch_size or self.batch_size,
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                seed=self.seed,
-                metric=metric,
-                **asdict(self.execution),
-                **settings,
-            ),
-            settings={**described(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
+            validate=self.monitor or validate,
+            config=TrainingConfig(**{**own, **asdict(self.execution), **settings}),
+            settings=None
+            if folder is None
+            else {**described(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
             folder=folder,
             resume=resume,
             callbacks=callbacks,
@@ -236,10 +235,10 @@ class TrainedRecommender(Recommender, Generic[Network]):
 
 
 def read_config(folder: Path) -> dict:
-    """The saved configuration of a recommender.
+    """Read the saved configuration of a recommender.
 
     Raises:
-        InputError: If a file is missing or not readable.
+        InputError: If a file is missing or damaged.
     """
     for name in ("config.json", "items.parquet", "state.safetensors"):
         if not (folder / name).is_file():

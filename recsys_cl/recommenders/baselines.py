@@ -1,4 +1,4 @@
-"""Recommenders that need no gradient: the level that anything trained has to beat.
+"""Baselines without gradient training: random, popularity, item-KNN, EASE and iALS.
 
 See: chapter 2.
 """
@@ -20,14 +20,15 @@ from recsys_cl.recommenders.base import Recommender
 from recsys_cl.settings import Range
 
 DENSE_ITEMS = 40_000
+"""Maximum number of items for a dense item-to-item matrix."""
 
 
 @dataclass
 class Random(Recommender):
-    """The same score for every item; ties are neutral, so this is the level of chance."""
+    """Random baseline: the same score for every item; ties are resolved neutrally, so this is chance level."""
 
     def fit(self, split: Split) -> Self:
-        """Learn nothing but the size of the catalogue."""
+        """Store the catalogue."""
         self.items, self.state = split.data.items, {"scores": torch.zeros(split.n_items)}
         return self
 
@@ -38,7 +39,7 @@ class Random(Recommender):
 
 @dataclass
 class Popularity(Recommender):
-    """Every item by the total weight of its training events, the same list for everybody."""
+    """Popularity baseline: items ranked by the total weight of their training events, the same for all users."""
 
     def fit(self, split: Split) -> Self:
         """Sum the event weights of each item."""
@@ -55,20 +56,20 @@ class Popularity(Recommender):
 
 
 def _linear(histories: Sequences, weights: Tensor, decay: float) -> Tensor:
-    r"""Scores :math:`x B` of a linear item-to-item model, history entries weighted :math:`\gamma^k` by recency."""
+    r"""Scores :math:`x B` of a linear item-to-item model, with history entries weighted :math:`\gamma^k` by recency."""
     history = histories.matrix(len(weights), decay=decay)  # (B, N) sparse
     return torch.from_numpy(history @ weights.numpy())  # (B, N)
 
 
 @dataclass
 class ItemKNN(Recommender):
-    r"""Items that the same users had: cosine between item columns, the ``neighbours`` nearest kept.
+    r"""Item-KNN: cosine similarity between the users of two items, restricted to the nearest ``neighbours``.
 
     .. math:: s_{ij} = \frac{x_i^\top x_j}{\lVert x_i \rVert \lVert x_j \rVert + \text{shrink}}
 
     Attributes:
-        neighbours: Neighbours kept per item.
-        shrink: Pulls similarities that rest on few users towards zero.
+        neighbours: Number of neighbours kept per item.
+        shrink: Shrinkage of similarities that are based on few users.
         decay: Weight of the k-th latest history item is ``decay ** k``.
 
     References:
@@ -87,8 +88,8 @@ class ItemKNN(Recommender):
         norm = together.diagonal().sqrt()  # (N,)
         similarity = together / (norm[:, None] * norm + self.shrink).clamp(min=1e-12)  # (N, N)
         similarity.fill_diagonal_(0)
-        least = similarity.topk(min(self.neighbours, split.n_items), dim=0).values[-1]  # (N,) per target item
-        similarity[similarity < least] = 0
+        minimum = similarity.topk(min(self.neighbours, split.n_items), dim=0).values[-1]  # (N,) per target item
+        similarity[similarity < minimum] = 0
         self.items, self.state = split.data.items, {"similarity": similarity}
         return self
 
@@ -99,13 +100,13 @@ class ItemKNN(Recommender):
 
 @dataclass
 class EASE(Recommender):
-    r"""Embarrassingly shallow autoencoder: the linear item-to-item model in closed form.
+    r"""EASE (embarrassingly shallow autoencoder): the linear item-to-item model in closed form.
 
     .. math:: \min_B \lVert X - X B \rVert_F^2 + \lambda \lVert B \rVert_F^2,\ \operatorname{diag} B = 0
         \;\Rightarrow\; B_{ij} = -P_{ij} / P_{jj},\ P = (X^\top X + \lambda I)^{-1}
 
     Attributes:
-        l2: :math:`\lambda`.
+        l2: L2 regularisation, :math:`\lambda`.
         decay: Weight of the k-th latest history item at prediction is ``decay ** k``; 1 ignores the order.
 
     References:
@@ -141,16 +142,16 @@ class EASE(Recommender):
 
 @dataclass
 class IALS(Recommender):
-    r"""Implicit-feedback matrix factorisation; a newcomer's factors are solved for, not trained.
+    r"""iALS: implicit-feedback matrix factorisation; factors of new users are computed by least squares, not trained.
 
     .. math:: \min_{p, q} \sum_{u,i} c_{ui} (x_{ui} - p_u^\top q_i)^2 + \lambda (\lVert p \rVert^2 + \lVert q \rVert^2),
         \quad c_{ui} = \begin{cases} \alpha w_{ui} & x_{ui} = 1 \\ 1 & x_{ui} = 0 \end{cases}
 
     Attributes:
         factors: Dimension of the factors.
-        alpha: :math:`\alpha`, confidence of an event.
-        l2: :math:`\lambda`.
-        iterations: Alternations.
+        alpha: Confidence of an event, :math:`\alpha`.
+        l2: L2 regularisation, :math:`\lambda`.
+        iterations: Number of alternating updates.
         seed: Seed of the initial factors.
 
     References:
@@ -164,14 +165,14 @@ class IALS(Recommender):
     seed: int = 0
 
     def fit(self, split: Split) -> Self:
-        """Alternate least squares with ``implicit``."""
+        """Fit by alternating least squares with ``implicit``."""
         solver = self._solver()
         solver.fit(split.train.matrix(split.n_items), show_progress=False)
         self.items, self.state = split.data.items, {"item_factors": torch.from_numpy(solver.item_factors)}
         return self
 
     def score(self, histories: Sequences) -> Tensor:
-        """Fold the histories in and multiply, ``(batch, n_items)``."""
+        """Dot products of the folded-in histories and the item factors, ``(batch, n_items)``."""
         solver = self._solver()
         solver.item_factors = self.state["item_factors"].numpy()
         history = sp.csr_matrix(histories.matrix(len(solver.item_factors)))  # (B, N) sparse

@@ -1,4 +1,4 @@
-"""A sequential recommender for items with a past and without: what it cannot know of the new, it infers from texts."""
+"""Cold-start sequential recommender: a hybrid for warm items, with scores of unseen items imputed from their texts."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from recsys_cl.recommenders.sequential import Sequential
 
 
 def impute(scores: Tensor, content: Tensor, warm: Tensor) -> Tensor:
-    r"""Give unseen items the scores that their content predicts, user by user.
+    r"""Impute the scores of unseen items from content scores, by a regression per user.
 
     .. math:: s_{uj} \leftarrow \bar s_u + b_u (c_{uj} - \bar c_u), \qquad
         b_u = \max\Big(\frac{\sum_i (s_{ui} - \bar s_u)(c_{ui} - \bar c_u)}{\sum_i (c_{ui} - \bar c_u)^2},\,
         10^{-2}\, \frac{\operatorname{sd}(s_u)}{\operatorname{sd}(c_u)}\Big)
 
-    with sums and means over the items i that were seen in training, and j unseen: the least-squares guess of what
-    the model would have said. Among themselves new items keep the content's order. A guess varies less than what it
-    guesses, so that few of them reach the top of the whole catalogue.
+    with sums and means over the items i seen in training, and j unseen: the least-squares estimate of the model's
+    scores. Unseen items keep the order of their content scores. Estimates have a lower variance than the scores that
+    they estimate, so few of them reach the top of the whole catalogue.
 
     Args:
-        scores: ``(batch, n_items)`` of a model that knows seen items.
-        content: ``(batch, n_items)`` of one that knows texts.
-        warm: ``(n_items,)`` true for items seen in training.
+        scores: ``(batch, n_items)`` scores of a model that knows seen items.
+        content: ``(batch, n_items)`` scores of a model that reads texts.
+        warm: ``(n_items,)``, true for items seen in training.
 
     Returns:
-        ``(batch, n_items)``.
+        ``(batch, n_items)`` scores.
 
     See: chapter 11.
 
@@ -44,21 +44,21 @@ def impute(scores: Tensor, content: Tensor, warm: Tensor) -> Tensor:
     s_mean, c_mean = s.mean(1, keepdim=True), c.mean(1, keepdim=True)  # (B, 1) both
     spread = (c - c_mean).square().sum(1, keepdim=True).clamp(min=1e-12)  # (B, 1)
     slope = ((s - s_mean) * (c - c_mean)).sum(1, keepdim=True) / spread  # (B, 1)
-    floor = 1e-2 * ((s - s_mean).square().sum(1, keepdim=True) / spread).sqrt()  # (B, 1), keeps the order in any scale
+    floor = 1e-2 * ((s - s_mean).square().sum(1, keepdim=True) / spread).sqrt()  # (B, 1), keeps the order at any scale
     slope = torch.maximum(slope, floor)  # (B, 1)
     return torch.where(warm, scores, s_mean + slope * (content - c_mean))  # (B, N)
 
 
 @dataclass
 class ColdSequential(Sequential):
-    """A sequential hybrid whose texts are read by a fine-tuned language model, which also speaks for unseen items.
+    """Sequential hybrid with texts encoded by a fine-tuned language model, which also scores unseen items.
 
-    First the language model is tuned by contrast on blocks of the catalogue
-    (:class:`~recsys_cl.recommenders.fine_tuned.FineTuned`), then the sequence model is trained on ids and on its
-    vectors. Items without training events have no id, and the sequence model has never had them as a target; their
-    scores are those that the tuned texts predict (:func:`impute`), from all of the user's history. Where validation
-    asks for unseen items only, the sequence model stops by each user's last training event instead; the language model
-    has been tuned on those events as well.
+    First the language model is fine-tuned with a contrastive loss on blocks of the catalogue
+    (:class:`~recsys_cl.recommenders.fine_tuned.FineTuned`). Then the sequence model is trained on ids and on the tuned
+    text vectors. Items without training events have no id and were never a target of the sequence model; their scores
+    are imputed from the tuned text scores for the user's whole history (:func:`impute`). If all validation targets are
+    unseen items, early stopping of the sequence model uses each user's last training event instead; the language model
+    was tuned on those events as well.
 
     See: chapter 11.
     """
@@ -67,18 +67,18 @@ class ColdSequential(Sequential):
     loss: Annotated[Any, SEQUENCE_LOSSES] = field(default_factory=lambda: Softmax(exclude_known=True))
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
-        """Tune the language model on ``split.train``, then train the sequence model; as ``Sequential`` does."""
+        """Fine-tune the language model on ``split.train``, then train the sequence model as ``Sequential`` does."""
         content = None if folder is None else Path(folder) / "content"
         self.content = FineTuned(model=self.model, seed=self.seed)
         self.content.execution = self.execution
         self.content.fit(split, folder=content, resume=resume and content is not None and content.exists())
-        if split.validation.candidates is not None:  # unseen items, on which the sequence model has no say
+        if split.validation.candidates is not None:  # unseen items, which the sequence model cannot score
             split = validated_on_warm_items(split)
         return super().fit(split, folder=folder, resume=resume and any(Path(folder or "").glob("checkpoint-*")))
 
     @torch.no_grad()
     def score(self, histories: Sequences) -> Tensor:
-        """As ``Sequential`` for items seen in training; :func:`impute` for the others."""
+        """Scores of ``Sequential`` for items seen in training, imputed scores for the others, ``(batch, n_items)``."""
         scores, warm = super().score(histories), self.network.items.warm.bool()
         if warm.all():
             return scores
@@ -86,17 +86,17 @@ class ColdSequential(Sequential):
 
     @torch.no_grad()
     def score_text(self, text: str) -> Tensor:
-        """As :meth:`score`, for a sentence."""
+        """Scores as in :meth:`score`, for a sentence: ``(1, n_items)``."""
         scores, warm = super().score_text(text), self.network.items.warm.bool()
         return scores if warm.all() else impute(scores, self.content.score_text(text).to(scores.device), warm)  # (1, N)
 
     def save(self, folder: str | Path) -> None:
-        """Write the sequence model, and the language model in ``folder/content``."""
+        """Write the sequence model to ``folder`` and the language model to ``folder/content``."""
         super().save(folder)
         self.content.save(Path(folder) / "content")
 
     def _load_parts(self, folder: Path) -> None:
-        """Read the language model."""
+        """Load the language model."""
         self.content = FineTuned.load(folder / "content")
 
     def _texts(self, split: Split) -> Tensor:

@@ -1,4 +1,4 @@
-"""Recommenders that know the items' texts only: what a cold item can be judged by.
+"""Content-based recommenders on item texts: TF-IDF, zero-shot language model, ridge regression.
 
 See: chapter 3.
 """
@@ -18,16 +18,17 @@ from recsys_cl.data import Sequences, Split
 from recsys_cl.errors import InputError
 from recsys_cl.recommenders.base import Recommender
 from recsys_cl.text.encoder import LanguageEncoder
+from recsys_cl.text.geometry import CatalogueText
 
 
 @dataclass
 class TfidfContent(Recommender):
-    """Sum of the history's TF-IDF vectors against the items': dot products of normalised vectors."""
+    """TF-IDF: dot products between the sum of the history's normalised vectors and each item's vector."""
 
     reads_text: ClassVar[bool] = True
 
     def fit(self, split: Split) -> Self:
-        """Count words; no behaviour is used."""
+        """Store the catalogue; no behaviour is used."""
         self.__dict__.pop("_cached", None)
         self.items, self.state = split.data.items, {}
         return self
@@ -44,7 +45,7 @@ class TfidfContent(Recommender):
         return torch.from_numpy((vectorizer.transform([text]) @ vectors.T).toarray()).float()  # (1, N)
 
     def _vectors(self) -> tuple[TfidfVectorizer, sp.csr_matrix]:
-        """Vectorizer and ``(n_items, vocabulary)`` vectors: a function of the texts, so nothing to store."""
+        """Vectorizer and ``(n_items, vocabulary)`` vectors, computed from the texts on first use."""
         if not hasattr(self, "_cached"):
             vectorizer = TfidfVectorizer(sublinear_tf=True)
             try:
@@ -58,12 +59,12 @@ class TfidfContent(Recommender):
 
 @dataclass
 class LanguageContent(Recommender):
-    """Zero-shot language model: the mean embedding of the history against the items'.
+    """Zero-shot language model: cosine between the mean embedding of the history and each item's embedding.
 
     Attributes:
         model: Language model (see :class:`~recsys_cl.text.encoder.LanguageEncoder`).
-        centre: Subtract the catalogue's mean embedding before normalising. Sentence embeddings share a
-            large common direction; without it the differences that matter come through.
+        centre: Whether to subtract the catalogue's mean embedding before normalising. Sentence embeddings share a large
+            common component that hides the differences between items.
 
     See: chapter 3.
     """
@@ -76,21 +77,22 @@ class LanguageContent(Recommender):
     def fit(self, split: Split) -> Self:
         """Encode the catalogue; no behaviour is used."""
         self.items = split.data.items
-        embeddings = LanguageEncoder(self.model).encode(split.data.texts)  # (N, d)
-        mean = embeddings.mean(0) if self.centre else torch.zeros(embeddings.shape[1])  # (d,)
-        self.state = {"mean": mean, "vectors": F.normalize(embeddings - mean, dim=1)}  # (d,), (N, d)
+        encoder = LanguageEncoder(self.model)
+        text = CatalogueText(encoder.encode, mean=torch.zeros(encoder.dim))
+        vectors = text.fit(split.data.texts) if self.centre else text.encode(split.data.texts)  # (N, d)
+        self.state = {"mean": text.mean, "vectors": vectors}  # (d,), (N, d)
         return self
 
     def score(self, histories: Sequences) -> Tensor:
-        """Mean cosine similarity to the history, ``(batch, n_items)``."""
+        """Cosine similarity to the mean of the history, ``(batch, n_items)``."""
         vectors = self.state["vectors"]  # (N, d)
         profile = torch.from_numpy(histories.matrix(len(vectors)) @ vectors.numpy())  # (B, d)
         return F.normalize(profile, dim=1) @ vectors.T  # (B, N)
 
     def score_text(self, text: str) -> Tensor:
         """Cosine similarity of the sentence to the items, ``(1, n_items)``."""
-        query = LanguageEncoder(self.model, cache=False).encode([text]) - self.state["mean"]  # (1, d)
-        return F.normalize(query, dim=1) @ self.state["vectors"].T  # (1, N)
+        read = CatalogueText(LanguageEncoder(self.model, cache=False).encode, self.state["mean"])
+        return read.encode([text]) @ self.state["vectors"].T  # (1, N)
 
 
 @dataclass
@@ -102,12 +104,12 @@ class TextRidge(Recommender):
     .. math:: w_x = \arg\min_w \lVert E w - x \rVert^2 + \lambda \lVert w \rVert^2
         = (E^\top E + \lambda I)^{-1} E^\top x, \qquad s_i = e_i^\top w_x .
 
-    So it is the zero-shot profile :math:`E^\top x` in another metric: directions in which the catalogue
-    varies a lot count less. That is whitening, with :math:`\lambda` deciding how much of it.
+    It is the zero-shot profile :math:`E^\top x` under another metric: directions in which the catalogue varies a lot
+    have less weight. This is whitening, and :math:`\lambda` controls its strength.
 
     Attributes:
-        model: Language model.
-        l2: :math:`\lambda`.
+        model: Language model (see :class:`~recsys_cl.text.encoder.LanguageEncoder`).
+        l2: L2 regularisation, :math:`\lambda`.
 
     See: chapter 5.
     """
@@ -116,10 +118,9 @@ class TextRidge(Recommender):
     l2: float = 30.0
 
     def fit(self, split: Split) -> Self:
-        """Solve for the map from a history to its weights."""
+        """Solve for the map from a history to its regression weights."""
         self.items = split.data.items
-        embeddings = LanguageEncoder(self.model).encode(split.data.texts)  # (N, d)
-        centred = F.normalize(embeddings - embeddings.mean(0), dim=1)  # (N, d)
+        centred = CatalogueText(LanguageEncoder(self.model).encode).fit(split.data.texts)  # (N, d)
         warm = centred * torch.from_numpy(split.counts > 0)[:, None]  # (N, d) zero rows for unseen items
         gram = warm.T @ warm + self.l2 * torch.eye(warm.shape[1])  # (d, d)
         self.state = {
@@ -129,7 +130,7 @@ class TextRidge(Recommender):
         return self
 
     def score(self, histories: Sequences) -> Tensor:
-        """Regression's prediction for every item, ``(batch, n_items)``."""
+        """Regression prediction for every item, ``(batch, n_items)``."""
         fold_in, vectors = self.state["fold_in"], self.state["vectors"]  # (N, d) both
         weights = torch.from_numpy(histories.matrix(len(vectors)) @ fold_in.numpy())  # (B, d)
         return weights @ vectors.T  # (B, N)

@@ -1,4 +1,4 @@
-"""A language model fine-tuned to recommend: all of it, an adapter, or a projection on top."""
+"""Fine-tuned language model as a recommender: full fine-tuning, an adapter, or a linear projection."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from recsys_cl.recommenders.text_networks import (
     LanguageTower,
     PairNetwork,
     ProjectedTower,
-    beside,
+    concatenate_original,
     latest_titles,
 )
 from recsys_cl.settings import Range
 from recsys_cl.text.adapters import Adapter, AdapterKind, RankAllocation, parameter_counts
 from recsys_cl.text.encoder import LanguageEncoder
-from recsys_cl.text.geometry import centre, nearest_words
+from recsys_cl.text.geometry import CatalogueText, nearest_words
 from recsys_cl.text.tokens import Pooling
 from recsys_cl.training.examples import CatalogueBlocks, HistoryPairs
 
@@ -46,35 +46,36 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 @dataclass
 class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
-    """A language model trained by contrast on what people chose, for items that nobody has chosen yet.
+    """Language model fine-tuned with a contrastive loss on users' choices, to recommend items without events.
 
-    Validation queries are too few to choose among epochs (the verdict of one draw of validation items does not carry
-    over to another, chapter 6), so that training runs for a fixed time, under a decaying learning rate.
+    Validation queries are too few to select an epoch (a choice made on one draw of validation items does not transfer
+    to another, chapter 6), so training runs for a fixed number of epochs with a decaying learning rate.
 
     Attributes:
         model: Language model (see :class:`~recsys_cl.text.encoder.LanguageEncoder`).
-        method: What learns: ``"full"`` all weights, ``"lora"``, ``"adalora"``, ``"ia3"`` or ``"prefix"`` an adapter,
-            ``"projection"`` a linear map on top of embeddings that stay as they are.
+        method: Trained weights: ``"full"`` all weights; ``"lora"``, ``"adalora"``, ``"ia3"`` or ``"prefix"`` an
+            adapter; ``"projection"`` a linear map on frozen embeddings.
         rank: Rank of the adapter.
-        user: A user is the mean of the history's ``"items"``, or the embedding of a ``"text"`` of its latest titles.
-        pooling: How hidden states become one vector: ``"mean"``, ``"cls"``, ``"last"`` for decoders.
-        max_length: Tokens of a text; longer ones are cut.
-        length: Titles in the text of a user.
-        block: Items in a step, where users are means of items.
-        batch_size: Pairs in a step, where users are texts.
-        loss: Where users are texts, a contrastive loss with an in-batch form, by default ``"info-nce"``; where they are
-            means of items, the multi-positive loss over a block, which takes no other.
-        temperature: Where the temperature starts; it is learned.
-        augment: Other words for the same text: ``"none"``, ``"fragments"``, ``"synonyms"``.
-        residual: Weight of the untouched model's embeddings beside the trained ones, where users are means of items.
-        views: Weight of SimCSE's loss on two dropout views of the items.
-        dropout: Dropout in the language model.
+        user: User representation: the mean of the history's ``"items"``, or the embedding of a ``"text"`` with the
+            latest titles.
+        pooling: Pooling of hidden states into one vector: ``"mean"``, ``"cls"``, ``"last"`` for decoders.
+        max_length: Maximum number of tokens per text; longer texts are truncated.
+        length: Number of titles in a user's text.
+        block: Number of items per step, for ``user="items"``.
+        batch_size: Number of pairs per step, for ``user="text"``.
+        loss: For ``user="text"``, a contrastive loss with an in-batch form, by default ``"info-nce"``; for
+            ``user="items"`` the loss is always the multi-positive loss over a block.
+        temperature: Initial temperature; it is learned.
+        augment: Text augmentation: ``"none"``, ``"fragments"``, ``"synonyms"``.
+        residual: Weight of the original model's embeddings in the item vectors, for ``user="items"``.
+        views: Weight of the SimCSE loss on two dropout views of the items.
+        dropout: Dropout rate in the language model.
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"`` (autocast).
-        epochs: How often to train on all examples, and validate.
-        passes: Passes over the catalogue in an epoch, where users are means of items.
-        pairs: At most this many pairs in an epoch, 0 for all, where users are texts.
+        epochs: Number of passes over the examples, each followed by a validation.
+        passes: Number of passes over the catalogue per epoch, for ``user="items"``.
+        pairs: Maximum number of pairs per epoch, 0 for all, for ``user="text"``.
         learning_rate: Peak learning rate.
-        warmup: Steps over which it rises.
+        warmup: Steps over which the learning rate rises from zero.
         weight_decay: Decoupled weight decay.
         seed: Seed of adapter, order, dropout and augmentations.
 
@@ -108,16 +109,16 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the hyperparameters, and that the loss can be computed on what is encoded.
+        """Check the hyperparameters, and that the loss fits the user representation.
 
         Raises:
-            InputError: Naming the hyperparameter, its value and what is valid.
+            InputError: With the hyperparameter, its value and the valid values.
         """
         super().__post_init__()
         if self.user == "items":
             if self.loss is not None and self.loss.name != "multi-positive":
                 raise InputError(
-                    f"the loss {self.loss} compares pairs, and users as means of items have many positives; use "
+                    f"the loss {self.loss} compares pairs, but with user=items a user has many positives; use "
                     "user=text, or leave the loss out"
                 )
             return
@@ -125,17 +126,17 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
         if "in-batch" not in self.loss.forms:
             others = ", ".join(name for name in LOSSES if "in-batch" in LOSSES[name]().forms)
             raise InputError(
-                f"the loss {self.loss} needs sampled negatives, and text fine-tuning encodes only a batch; "
+                f"the loss {self.loss} needs sampled negatives, but text fine-tuning encodes only the batch; "
                 f"use one of {others}"
             )
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
-        """Train on ``split.train``; the validation metric is reported, and decides nothing.
+        """Train on ``split.train``; the validation metric is only reported.
 
         Args:
-            split: The data.
-            folder: Where checkpoints, logs and ``run.json`` go; by default nowhere that stays.
-            resume: Go on from the newest intact checkpoint in ``folder``.
+            split: Training and validation data.
+            folder: Folder for checkpoints, logs and ``run.json``; by default a temporary one.
+            resume: Continue from the newest intact checkpoint in ``folder``.
 
         Raises:
             InputError: If a setting is not valid, there is nothing to train on, or nothing to resume.
@@ -168,13 +169,13 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
         )
         if self.method != "projection":
             self.encoder.model.to(self.encoder.device)  # training left the network on the CPU
-        if not self.state:  # resumed after the last validation, which embeds the catalogue for good
+        if not self.state:  # resumed after the last epoch, so no validation has embedded the catalogue
             self._index(network, split)
         return self
 
     @torch.no_grad()
     def score(self, histories: Sequences) -> Tensor:
-        """Cosine of each user's vector and every item's, ``(batch, n_items)``."""
+        """Cosine of each user vector with every item vector, ``(batch, n_items)``."""
         vectors = self.state["vectors"]  # (N, d)
         if self.user == "items":
             users = torch.from_numpy(histories.matrix(len(vectors)) @ vectors.numpy())  # (B, d)
@@ -185,20 +186,20 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
 
     @torch.no_grad()
     def score_text(self, text: str) -> Tensor:
-        """Cosine of the sentence and every item's text, ``(1, n_items)``."""
+        """Cosine of the sentence with every item's text, ``(1, n_items)``."""
         return self.embed(text) @ self.state["vectors"].T  # (1, N)
 
     def embed(self, text: str) -> Tensor:
-        """Vector of a text, to be compared with the items' in ``state["vectors"]``: ``(1, dim)``."""
-        return self._vectors(self._embed([text]), [text])  # (1, d)
+        """Vector of a text, comparable with the item vectors in ``state["vectors"]``: ``(1, dim)``."""
+        return self._vectors([text])  # (1, d)
 
     def save(self, folder: str | Path) -> None:
-        """Write hyperparameters, catalogue, vectors, and the language model, in ``folder/encoder``."""
+        """Write hyperparameters, catalogue and vectors to ``folder``, and the language model to ``folder/encoder``."""
         super().save(folder)
         self.encoder.save(Path(folder) / "encoder")
 
     def _build(self) -> BlockNetwork | PairNetwork:
-        raise InputError("a fine-tuned language model that was loaded can only score; fit it anew to train further")
+        raise InputError("a loaded fine-tuned language model can only score; fit it again to train further")
 
     def _tensors(self) -> dict[str, Tensor]:
         return self.state  # the language model has a folder of its own
@@ -207,11 +208,11 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
         self.state = tensors
 
     def _load_parts(self, folder: Path) -> None:
-        """Read the language model."""
+        """Load the language model."""
         self.encoder = LanguageEncoder(folder / "encoder")
 
     def _open(self, steps: int) -> LanguageEncoder:
-        """The language model, with a fresh adapter where one is asked for."""
+        """The language model, with a new adapter if ``method`` is one."""
         adapter = None
         if self.method in get_args(AdapterKind):
             kind = cast(AdapterKind, self.method)
@@ -227,7 +228,7 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
 
     @property
     def _step(self) -> int:
-        """Examples in a step: one block, or a batch of pairs."""
+        """Number of examples per step: one block, or a batch of pairs."""
         return 1 if self.user == "items" else self.batch_size
 
     def _examples(self, split: Split) -> CatalogueBlocks | HistoryPairs:
@@ -243,7 +244,7 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
         else:
             tower = LanguageTower(self.encoder, texts, self._augmentation(texts))
         if self.user == "items":
-            original = self._untouched.encode(texts) if self._beside else None
+            original = self._untouched.encode(texts) if self._has_original else None
             return BlockNetwork(
                 tower, temperature=self.temperature, original=original, residual=self.residual, views=self.views
             )
@@ -268,18 +269,20 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
 
     @torch.no_grad()
     def _index(self, network: BlockNetwork | PairNetwork, split: Split) -> None:
-        """Embed the catalogue with the network as it is now; means are those of the items that training knows."""
+        """Embed the catalogue with the current network; means are over the items seen in training."""
         texts, warm = split.data.texts, torch.from_numpy(split.counts > 0)  # (N,)
         projection = getattr(network.tower, "project", None)
         self.state = {} if projection is None else {"project": projection.weight.detach().cpu()}
-        embeddings = self._embed(texts)  # (N, d)
-        self.state["mean"] = embeddings[warm].mean(0) * (self.user == "items")  # (d,)
-        if self._beside:
-            self.state["original_mean"] = self._untouched.encode(texts)[warm].mean(0)  # (d,)
-        self.state["vectors"] = self._vectors(embeddings, texts)  # (N, d), (N, 2d) beside the original's
+        tuned = CatalogueText(self._embed, torch.zeros(()))
+        vectors = tuned.fit(texts, warm) if self.user == "items" else tuned.encode(texts)  # (N, d)
+        if self._has_original:
+            original = CatalogueText(self._untouched.encode)
+            vectors = concatenate_original(vectors, original.fit(texts, warm), self.residual)  # (N, 2d)
+            self.state["original_mean"] = original.mean  # (d,)
+        self.state |= {"mean": tuned.mean, "vectors": vectors}
 
     @property
-    def _beside(self) -> bool:
+    def _has_original(self) -> bool:
         return self.residual > 0 and self.user == "items"
 
     @property
@@ -290,9 +293,9 @@ class FineTuned(TrainedRecommender[BlockNetwork | PairNetwork]):
         embeddings = self.encoder.encode(texts)  # (n, d)
         return embeddings @ self.state["project"].T if "project" in self.state else embeddings  # (n, d)
 
-    def _vectors(self, embeddings: Tensor, texts: Sequence[str]) -> Tensor:
-        vectors = centre(embeddings, self.state["mean"])  # (n, d)
-        if not self._beside:
+    def _vectors(self, texts: Sequence[str]) -> Tensor:
+        vectors = CatalogueText(self._embed, self.state["mean"]).encode(texts)  # (n, d)
+        if not self._has_original:
             return vectors
-        original = centre(self._untouched.encode(texts), self.state["original_mean"])  # (n, d)
-        return beside(vectors, original, self.residual)  # (n, 2d)
+        original = CatalogueText(self._untouched.encode, self.state["original_mean"]).encode(texts)  # (n, d)
+        return concatenate_original(vectors, original, self.residual)  # (n, 2d)

@@ -1,4 +1,4 @@
-"""Model registry: every recommender under the name that tables and the command line use.
+"""Model registry: every recommender by the name that tables and the command line use.
 
 See: chapter 3 makes recommenders by name; chapter 11 compares them all.
 """
@@ -25,8 +25,7 @@ from recsys_cl.recommenders.fine_tuned import FineTuned
 from recsys_cl.recommenders.sequential import Sequential
 from recsys_cl.recommenders.two_tower import TwoTower
 from recsys_cl.recommenders.user_item import UserItem
-from recsys_cl.registry import unknown
-from recsys_cl.settings import described, nested
+from recsys_cl.settings import check_names, described, nested
 
 _NAMED: Mapping[str, Callable[..., Recommender]] = {
     "random": Random,
@@ -77,11 +76,11 @@ for _name, _factory in _NAMED.items():
 
 
 def create(name: str, **hyperparameters: object) -> Recommender:
-    """Make an untrained recommender by name.
+    """Create an untrained recommender by name.
 
     Args:
-        name: A key of :data:`MODELS`, or ``NAME:FIELD=VALUE,...`` with hyperparameters, as tables write it.
-        hyperparameters: Fields of the recommender.
+        name: A key of :data:`MODELS`, or ``NAME:FIELD=VALUE,...`` with hyperparameters.
+        hyperparameters: Values for fields of the recommender.
 
     Raises:
         InputError: If the name or a hyperparameter is unknown.
@@ -94,26 +93,15 @@ def create(name: str, **hyperparameters: object) -> Recommender:
         key, _, value = field.partition("=")
         hyperparameters.setdefault(key, parse_value(value))
     factory = MODELS[name]
-    owners = {one.partition(".")[0] for one in hyperparameters if "." in one} - hyperparameters.keys()
-    given = {owner: _default(factory, owner) for owner in owners}
-    try:
-        return factory(**nested({**given, **hyperparameters}))
-    except TypeError as error:
-        raise InputError(f"model {name!r}: {error}") from error
-
-
-def _default(factory: Callable[..., Recommender], component: str) -> Any:
-    """What a model has for a component where nothing else is given."""
-    if isinstance(factory, partial) and component in factory.keywords:
-        return factory.keywords[component]
-    plain = described(factory())
-    if component not in plain:
-        raise InputError(unknown("component", component, [one for one in plain if isinstance(plain[one], dict | list)]))
-    return plain[component]
+    check_names(f"hyperparameter of {name}:", factory, (one.partition(".")[0] for one in hyperparameters))
+    plain = {key: value for key, value in hyperparameters.items() if "." not in key}
+    owners = {key.partition(".")[0] for key in hyperparameters} - plain.keys()
+    defaults = described(factory(**plain)) if owners else {}
+    return factory(**nested({**{owner: defaults[owner] for owner in owners}, **hyperparameters}))
 
 
 def parse_value(text: str) -> Any:
-    """A number, ``true`` or ``false`` if it reads as one, otherwise the text.
+    """Parse a number, ``true`` or ``false``; return any other text unchanged.
 
     >>> parse_value("0.1"), parse_value("true"), parse_value("mlp")
     (0.1, True, 'mlp')
@@ -125,10 +113,10 @@ def parse_value(text: str) -> Any:
 
 
 def load_recommender(folder: str | Path) -> Recommender:
-    """Read a saved recommender of whatever class.
+    """Load a saved recommender of any class.
 
     Raises:
-        InputError: If the folder holds none.
+        InputError: If the folder holds no recommender.
 
     >>> from tempfile import TemporaryDirectory
     >>> from recsys_cl.data import leave_one_out, synthetic
@@ -139,7 +127,7 @@ def load_recommender(folder: str | Path) -> Recommender:
     """
     kind = MODELS[read_config(Path(folder))["recommender"]]
     if not (isinstance(kind, type) and issubclass(kind, Recommender)):
-        raise InputError(f"{str(folder)!r} names settings of a model, not a class; train again")
+        raise InputError(f"{str(folder)!r} names a model's settings instead of a class; train again")
     return kind.load(folder)
 
 
@@ -147,12 +135,12 @@ __all__ = ["MODELS", "create", "load_recommender", "parse_value"]
 
 
 class Ensemble:
-    r"""Mean of the scores of recommenders whose scores are of one kind, such as the cosines of several seeds.
+    r"""Ensemble: mean score of recommenders with comparable scores, such as the same model with several seeds.
 
     .. math:: s = \frac{1}{M} \sum_m s^{(m)}
 
     Args:
-        models: At least one.
+        models: Recommenders, at least one.
 
     Raises:
         InputError: If there is none.
@@ -162,9 +150,9 @@ class Ensemble:
 
     def __init__(self, models: Sequence[Scorer]) -> None:
         if not models:
-            raise InputError("an ensemble of no models has no scores; give at least one")
+            raise InputError("an ensemble of no models has no scores; give at least one model")
         self.models = list(models)
 
     def score(self, histories: Sequences) -> Tensor:
-        """The mean of the models' scores, ``(batch, n_items)``."""
+        """Mean of the models' scores, ``(batch, n_items)``."""
         return torch.stack([model.score(histories) for model in self.models]).mean(0)  # (B, N)

@@ -1,7 +1,7 @@
-"""A language model asked in words: it ranks a few candidates, and writes about a user, without any training.
+"""Prompted language models without training: rank a few candidates, describe a user's taste, justify a recommendation.
 
-Histories and candidates are titles. Nothing here knows the catalogue of a recommender: a prompted model is too slow to
-score thousands of items for everybody, and ranks what another model has retrieved.
+Histories and candidates are titles. The rankers do not know the catalogue of a recommender: a prompted model is too
+slow to score thousands of items for every user, so it ranks the items that another model retrieved.
 
 See: chapter 3.
 """
@@ -23,22 +23,22 @@ from recsys_cl.text.decoding import Generation
 
 
 def sample_candidates(queries: Queries, weights: np.ndarray, *, n: int = 20, seed: int = 0) -> np.ndarray:
-    """The target of each query among items that its user has not seen, in an order that does not tell which it is.
+    """Sample candidates: the target of each query and unseen items of its user, in random order.
 
-    Ranks among few candidates are no ranks in the catalogue, and depend on the weights: compare them only with each
+    Ranks among few candidates are not ranks in the catalogue, and depend on the weights: compare them only with each
     other, on the same candidates.
 
     Args:
-        queries: One target each.
-        weights: ``(n_items,)`` chance of an item to be drawn, up to a factor; 0 excludes it.
-        n: Number of candidates, the target included.
-        seed: A user's candidates are a function of this and the user's number.
+        queries: Queries with one target each.
+        weights: ``(n_items,)`` unnormalised probability that an item is drawn; 0 excludes it.
+        n: Number of candidates, including the target.
+        seed: Seed of the draws; a user's candidates are a function of the seed and the user number.
 
     Returns:
-        Item numbers, ``(queries, n)``.
+        ``(queries, n)`` item numbers.
 
     Raises:
-        InputError: If a query has several targets, or a user has seen so much that ``n - 1`` items are not left.
+        InputError: If a query does not have one target, or fewer than ``n - 1`` items are left for a user.
 
     References:
         Krichene and Rendle (2020), On Sampled Metrics for Item Recommendation, KDD.
@@ -63,13 +63,13 @@ def sample_candidates(queries: Queries, weights: np.ndarray, *, n: int = 20, see
 
 @dataclass(frozen=True, eq=False)
 class Likelihoods:
-    r"""Three scores from the same log-probabilities of a title :math:`c` after a history :math:`h`, each ``(n,)``.
+    r"""Three scores from the log-probability of a title :math:`c` after a history :math:`h`, each ``(n,)``.
 
     Attributes:
-        total: :math:`\log p(c \mid h)`; long titles have more tokens to get wrong.
-        mean: :math:`\log p(c \mid h) / |c|`, per token; rewards titles whose later tokens follow from their first.
+        total: :math:`\log p(c \mid h)`; lower for long titles, which have more tokens.
+        mean: :math:`\log p(c \mid h) / |c|`, per token; higher for titles whose later tokens follow from the first.
         calibrated: :math:`\log p(c \mid h) - \log p(c \mid \emptyset)`, the pointwise mutual information of title and
-            history; neither length nor fame of a title counts by itself.
+            history; corrects for the length and popularity of a title.
     """
 
     total: Tensor
@@ -79,12 +79,12 @@ class Likelihoods:
 
 @dataclass
 class LikelihoodRanker:
-    """Rank candidates by how likely their titles are as the next ones of a list that the history begins.
+    """Likelihood ranker: rank candidates by the likelihood of their titles as the next entry in a list of the history.
 
     Attributes:
         model: A causal language model.
-        last: How many of the latest titles the prompt names.
-        opening: What stands before the titles; alone, it is the prompt of an empty history.
+        last: Number of latest titles in the prompt.
+        opening: Text before the titles; on its own it is the prompt for an empty history.
 
     References:
         Holtzman et al. (2021), Surface Form Competition, EMNLP (why to calibrate);
@@ -99,7 +99,7 @@ class LikelihoodRanker:
     _unprompted: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def prompt(self, history: Sequence[str]) -> str:
-        """The list so far.
+        """Prompt: the opening and the latest titles.
 
         >>> LikelihoodRanker(None, last=2, opening="Read:").prompt(["Emma", "Ulysses", "Dune"])
         'Read: Ulysses; Dune;'
@@ -107,12 +107,12 @@ class LikelihoodRanker:
         return " ".join([self.opening, *(f"{title};" for title in history[len(history) - self.last :])])
 
     def score(self, history: Sequence[str], candidates: Sequence[str]) -> Likelihoods:
-        """Score each candidate, larger is better.
+        """Score each candidate; larger is better.
 
         Args:
             history: Titles, oldest first; may be empty.
-            candidates: Titles. Each is scored with the semicolon that ends it, so that the beginning of a longer
-                title is not mistaken for a title.
+            candidates: Titles. Each is scored with a final semicolon, so a title is not confused with the beginning of
+                a longer one.
         """
         total, tokens = self._entries(self.prompt(history), candidates)  # (n,), (n,)
         if new := [title for title in dict.fromkeys(candidates) if title not in self._unprompted]:
@@ -126,23 +126,23 @@ class LikelihoodRanker:
 
 @dataclass
 class ListRanker:
-    r"""Rank candidates by the letter that a chat model answers when all of them stand in the prompt.
+    r"""List ranker: rank candidates by the probability of their letter when a chat model chooses from a lettered list.
 
-    With :math:`\pi` an order of the candidates, :math:`\ell_k` the letter of place :math:`k` and
+    With :math:`\pi` an order of the candidates, :math:`\ell_k` the letter at position :math:`k` and
     :math:`p_\pi(\ell_k \mid h)` its probability among the letters,
 
     .. math:: s_c = \frac{1}{|\Pi|} \sum_{\pi \in \Pi} \log p_\pi(\ell_{\pi(c)} \mid h).
 
-    A model prefers some letters and places whatever stands there. The orders :math:`\Pi` are one shuffle, turned by
-    equal steps, so that each candidate is seen at places all over the list.
+    A model prefers some letters and positions whatever the candidate there. The orders :math:`\Pi` are equally spaced
+    rotations of one shuffle, so each candidate appears at positions throughout the list.
 
     Attributes:
         model: A causal language model with a chat template.
-        last: How many of the latest titles the prompt names.
+        last: Number of latest titles in the prompt.
         orders: Number of orders to average over.
-        seed: Of the shuffle.
-        opening: What stands before the history.
-        question: What stands before the candidates.
+        seed: Seed of the shuffle.
+        opening: Text before the history.
+        question: Text before the candidates.
 
     References:
         Hou et al. (2024), Large Language Models are Zero-Shot Rankers for Recommender Systems, ECIR.
@@ -164,7 +164,7 @@ class ListRanker:
         return self.model.chat(f"{self.opening} {seen}.\n\n{self.question}\n{choices}")
 
     def label_log_probs(self, history: Sequence[str], candidates: Sequence[str]) -> Tensor:
-        """Log-probability of the letter of each candidate in the order given, among all their letters, ``(n,)``.
+        """Log-probability of each candidate's letter among all letters of the list, in the given order, ``(n,)``.
 
         Raises:
             InputError: If there are more candidates than letters.
@@ -175,10 +175,10 @@ class ListRanker:
         return self.model.log_likelihood(self.prompt(history, candidates), list(letters))[0].log_softmax(0)
 
     def by_place(self, history: Sequence[str], candidates: Sequence[str]) -> tuple[np.ndarray, Tensor]:
-        """Every order that is asked, and what it answers: how much a place is preferred is read off here.
+        """Results by position for every order; they show the model's preference for positions.
 
         Returns:
-            Which candidate stands at each place, and its letter's log-probability, both ``(orders, n)``.
+            The candidate at each position, and the log-probability of its letter, both ``(orders, n)``.
         """
         n = len(candidates)
         shuffled = np.random.default_rng(self.seed).permutation(n)
@@ -187,7 +187,7 @@ class ListRanker:
         return places, torch.stack(answers)
 
     def score(self, history: Sequence[str], candidates: Sequence[str]) -> Tensor:
-        """Mean log-probability of each candidate's letter over the orders, ``(n,)``, larger is better."""
+        """Mean log-probability of each candidate's letter over the orders, ``(n,)``; larger is better."""
         places, log_prob = self.by_place(history, candidates)
         return torch.zeros_like(log_prob).scatter(1, torch.from_numpy(places), log_prob).mean(0)  # (n,)
 
@@ -211,15 +211,15 @@ def write_profiles(
     max_new_tokens: int = 60,
     timeout: float | None = None,
 ) -> list[Generation]:
-    """Let a chat model describe the taste behind each history, choosing the most likely word each time.
+    """User profiles: a chat model describes the taste behind each history, with greedy decoding.
 
     Args:
         model: A causal language model with a chat template.
         histories: Titles of each user, oldest first.
-        last: How many of the latest titles the prompt names.
-        template: Instruction, with ``{history}`` where the titles go.
-        max_new_tokens: Longest description.
-        timeout: Seconds for all of them; see :meth:`~recsys_cl.text.decoder.LanguageModel.generate`.
+        last: Number of latest titles in the prompt.
+        template: Instruction with the placeholder ``{history}`` for the titles.
+        max_new_tokens: Maximum number of generated tokens per profile.
+        timeout: Time limit in seconds for all profiles; see :meth:`~recsys_cl.text.decoder.LanguageModel.generate`.
 
     Returns:
         One text per history.
@@ -243,22 +243,22 @@ def write_reasons(
     max_new_tokens: int = 60,
     timeout: float | None = None,
 ) -> list[Generation]:
-    """Let a chat model justify one recommended title for each history; arguments as :func:`write_profiles`.
+    """Explanations: a chat model justifies one recommended title for each history, with greedy decoding.
 
     Args:
         model: A causal language model with a chat template.
         histories: Titles of each user, oldest first.
-        items: The title recommended to each.
-        last: How many of the latest titles the prompt names.
-        template: Instruction, with ``{history}`` and ``{item}``.
-        max_new_tokens: Longest reason.
-        timeout: Seconds for all of them.
+        items: Recommended title of each user.
+        last: Number of latest titles in the prompt.
+        template: Instruction with the placeholders ``{history}`` and ``{item}``.
+        max_new_tokens: Maximum number of generated tokens per reason.
+        timeout: Time limit in seconds for all reasons.
 
     Raises:
-        InputError: If there are not as many titles as histories.
+        InputError: If the numbers of titles and histories differ.
 
-    See: chapter 3 (the reasons are texts that fit, not causes: what they name is checked by
-    :func:`~recsys_cl.book.grounding.grounding`).
+    See: chapter 3 (the reasons are plausible texts, not causes; :func:`~recsys_cl.book.grounding.grounding` checks the
+    titles that they name).
     """
     if len(items) != len(histories):
         raise InputError(f"{len(histories)} histories but {len(items)} items; give one title for each history")

@@ -1,4 +1,4 @@
-"""A rating without taste: how well liked the item is, and how generous the user."""
+"""Rating baseline: global mean plus item bias and user bias."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from recsys_cl.data import Sequences
 
 SHRINKAGE = 10.0
-"""Every bias is averaged with so many deviations of zero, so that few ratings do not say much."""
+"""Number of zero deviations added to each bias estimate, so few ratings have little influence."""
 
 
 class RatingBaseline(nn.Module):
-    r"""Mean rating plus a bias of the item and a bias of the user.
+    r"""Rating baseline: global mean, item bias and user bias.
 
     .. math:: \hat r_{ui} = \mu + b_i + b_u, \qquad b_i = \frac{\sum_u (r_{ui} - \mu)}{n_i + 10},
         \qquad b_u = \frac{\sum_i (r_{ui} - \mu - b_i)}{n_u + 10}
 
-    :math:`\mu` and :math:`b_i` are those of the training ratings, :math:`b_u` is that of the history at hand: a
-    newcomer has one too. Data without ratings has :math:`r = 1` throughout, and nothing is left to predict.
+    :math:`\mu` and :math:`b_i` are estimated from training ratings, :math:`b_u` from the given history, so new users
+    have one too. Data without ratings has :math:`r = 1` throughout, which leaves nothing to predict.
 
     Args:
         n_items: Size of the catalogue.
@@ -46,7 +46,7 @@ class RatingBaseline(nn.Module):
         self.register_buffer("item", torch.zeros(n_items))
 
     def fit(self, train: Sequences) -> Self:
-        """Average the training ratings."""
+        """Estimate mean and item biases from training ratings."""
         _, positions = train.flat()
         items, ratings = train.items[positions], train.ratings[positions].astype(np.float64)
         mean, n_items = ratings.mean(), len(self.item)
@@ -57,7 +57,7 @@ class RatingBaseline(nn.Module):
         return self
 
     def forward(self, histories: Sequences) -> Tensor:
-        """Rating of every item, ``(batch, n_items)``."""
+        """Expected rating of every item, ``(batch, n_items)``."""
         user = torch.from_numpy(self.user(histories)).to(self.item)  # (B,)
         return self.mean + self.item + user[:, None]  # (B, N)
 
@@ -68,7 +68,7 @@ class RatingBaseline(nn.Module):
         return (total[histories.stop] - total[histories.start]) / (histories.lengths + SHRINKAGE)  # (B,)
 
     def surprise(self, histories: Sequences) -> np.ndarray:
-        """How far each rating is from what the events before it let expect: ``(events,)`` of the log."""
+        """Rating minus the rating expected from the events before it, ``(events,)`` of the log."""
         rows, positions = histories.flat()
         left = histories.ratings - self._without_user(histories)  # (events,)
         left[positions] -= self.user(replace(histories[rows], stop=positions))

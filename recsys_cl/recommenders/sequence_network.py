@@ -1,4 +1,4 @@
-"""Sequence network: item tower, sequence encoder and temperature, trained by a main loss and auxiliary ones."""
+"""Sequence network: item tower, sequence encoder and temperature, trained with a main loss and auxiliary losses."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from recsys_cl.objectives.prediction import Objective, SequenceLoss, Softmax, St
 
 
 class SequenceNetwork(nn.Module):
-    r"""States of histories against vectors of items.
+    r"""Sequence network: scores items by the similarity of their vectors to the state of the history.
 
     .. math:: s_{ti} = \frac{h_t^\top v_i}{\tau}, \qquad h = f_\theta(\sqrt d\, v_{x_1} + c_1, \dots)
 
-    The vectors that are read are those that are predicted, normalised for cosine similarity; :math:`c` is context.
+    Input and output item vectors are the same, normalised for cosine similarity; :math:`c` are context vectors.
 
     Args:
         items: Item tower.
-        encoder: Reads histories.
+        encoder: Sequence encoder of histories.
         similarity: ``"cosine"`` or ``"dot"``.
-        temperature: Where :math:`\tau` starts; it is learned.
-        loss: What trains it.
-        auxiliary: Further losses, each with its weight.
-        context: What surrounds events.
-        sizes: Sizes of the data that the losses' own weights depend on, such as ``event_types``.
+        temperature: Initial :math:`\tau`; it is learned.
+        loss: Main loss.
+        auxiliary: Auxiliary losses with their weights.
+        context: Encoder of event and user context.
+        sizes: Sizes of the data that determine the shapes of the losses' own weights, such as ``event_types``.
 
     See: chapter 7.
     """
@@ -58,19 +58,19 @@ class SequenceNetwork(nn.Module):
         self.scale = items.dim**0.5
         main = self.loss.learned(items.dim, sizes or {})
         self.temperature = LearnedTemperature(temperature)
-        masks = self.loss.masked or any(one.masks for one in self.auxiliary)
-        self.masked_item = nn.Parameter(F.normalize(torch.randn(1, items.dim), dim=1)) if masks else None
+        has_mask_token = self.loss.masked or any(one.has_mask_token for one in self.auxiliary)
+        self.masked_item = nn.Parameter(F.normalize(torch.randn(1, items.dim), dim=1)) if has_mask_token else None
         objectives: list[Objective] = list(self.auxiliary)
         learned = [main, *(one.learned(items.dim, sizes or {}) for one in objectives)]
         self.learned = nn.ModuleDict({str(place): one for place, one in enumerate(learned) if one is not None})
 
     def vectors(self, keep_id: Tensor | None = None) -> Tensor:
         """Vectors of the catalogue, ``(N, dim)``, normalised for cosine."""
-        everything = torch.arange(len(self.items.warm), device=self.items.warm.device)  # (N,)
-        return self.comparable(self.items(everything, keep_id))  # (N, d)
+        catalogue = torch.arange(len(self.items.warm), device=self.items.warm.device)  # (N,)
+        return self.comparable(self.items(catalogue, keep_id))  # (N, d)
 
     def comparable(self, vectors: Tensor) -> Tensor:
-        """Vectors as they are compared."""
+        """Vectors as they are compared: normalised for cosine similarity."""
         return F.normalize(vectors, dim=-1) if self.similarity == "cosine" else vectors
 
     def states(
@@ -85,13 +85,13 @@ class SequenceNetwork(nn.Module):
 
         Args:
             items: ``(T,)`` item numbers; one past the catalogue for a masked item.
-            lengths: ``(B,)``, none of them 0.
-            vectors: ``(N, dim)`` of the catalogue.
-            features: ``(T, F)`` of the context.
-            attributes: ``(B, a)`` of the users.
+            lengths: ``(B,)`` number of events of each row, at least 1.
+            vectors: ``(N, dim)`` vectors of the catalogue.
+            features: ``(T, F)`` context features of the events.
+            attributes: ``(B, a)`` attributes of the users.
 
         Returns:
-            ``(T, dim)``.
+            ``(T, dim)`` states.
         """
         if self.masked_item is not None:
             vectors = torch.cat([vectors, self.masked_item])  # (N + 1, d)
@@ -101,7 +101,7 @@ class SequenceNetwork(nn.Module):
         return self.comparable(self.encoder(x, lengths))  # (T, d)
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
-        """Loss of a batch of :class:`~recsys_cl.training.windows.Windows` with the parts that the losses need."""
+        """Loss of a batch of :class:`~recsys_cl.training.windows.Windows` with the parts that the losses require."""
         vectors = self.vectors(batch.get("keep_id"))  # (N, d)
         states = self.states(
             batch["items"], batch["lengths"], vectors, batch.get("features"), batch.get("attributes")
@@ -133,15 +133,15 @@ class SequenceNetwork(nn.Module):
         return self.last_states(items, lengths, vectors, features, attributes), vectors
 
     def diagnostics(self) -> dict[str, float]:
-        """Means, since the last call, of what the losses' own modules watch."""
-        watched = [one for one in self.learned.values() if isinstance(one, DrawnNegatives)]
-        return {name: value for one in watched for name, value in one.diagnostics(len(self.items.warm)).items()}
+        """Means of the losses' training statistics since the last call."""
+        modules = [one for one in self.learned.values() if isinstance(one, DrawnNegatives)]
+        return {name: value for one in modules for name, value in one.diagnostics(len(self.items.warm)).items()}
 
     def last_states(self, items: Tensor, lengths: Tensor, vectors: Tensor, *context: Tensor | None) -> Tensor:
         """State after the last event of each row, ``(B, dim)``."""
         return self.states(items, lengths, vectors, *context)[lengths.cumsum(0) - 1]  # (B, d)
 
     def learned_by(self, kind: type[AuxiliaryLoss]) -> nn.Module | None:
-        """Weights of an auxiliary loss of this class, ``None`` if there is no such loss."""
+        """Module with the weights of the auxiliary loss of this class, or ``None`` if there is no such loss."""
         places = [place for place, one in enumerate(self.auxiliary, start=1) if isinstance(one, kind)]
         return self.learned[str(places[0])] if places else None

@@ -1,4 +1,4 @@
-"""Recommenders that read the order of events: SASRec, BERT4Rec, GRU4Rec and their contrastive and textual relatives."""
+"""Sequential recommenders: SASRec, BERT4Rec, GRU4Rec, and variants with contrastive losses and item texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from recsys_cl.data import Sequences, Split
 from recsys_cl.encoders.context import Context, event_features, feature_names
-from recsys_cl.encoders.sequence import SequenceEncoderName, sequence_encoder
+from recsys_cl.encoders.sequence import SEQUENCE_ENCODERS
 from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
@@ -28,23 +28,23 @@ from recsys_cl.objectives.auxiliary import (
 from recsys_cl.objectives.prediction import SEQUENCE_LOSSES, TrainingData
 from recsys_cl.recommenders.base import TrainedRecommender
 from recsys_cl.recommenders.sequence_network import SequenceNetwork
-from recsys_cl.recommenders.two_tower_network import TEMPERATURE, Similarity
-from recsys_cl.settings import Range
+from recsys_cl.recommenders.two_tower_network import INITIAL_TEMPERATURE, Similarity
+from recsys_cl.settings import Names, Range
 from recsys_cl.text.encoder import LanguageEncoder
-from recsys_cl.text.geometry import centre
+from recsys_cl.text.geometry import CatalogueText
 from recsys_cl.training.adversarial import ATTACKS
 from recsys_cl.training.windows import EventContext, Windows
 
 ROWS = 1024
-"""Histories that are encoded at once when scoring."""
+"""Histories encoded at once when scoring."""
 
 VALIDATION_QUERIES = 1_500
-"""At most this many of the validation queries, a seeded sample, tell epochs apart."""
+"""Maximum number of validation queries, a seeded sample, on which epochs are compared."""
 
 
 @dataclass
 class Sequential(TrainedRecommender[SequenceNetwork]):
-    """A model of the sequence of a user's events, on ids, texts or both.
+    """Sequential recommender on ids, texts or both.
 
     The defaults are SASRec with the full softmax on cosines.
 
@@ -52,23 +52,23 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
         encoder: ``"causal"`` Transformer (SASRec), ``"bidirectional"`` (BERT4Rec) or ``"gru"`` (GRU4Rec).
         ids: Whether items have an id embedding.
         model: Language model for the items' texts, ``""`` for none.
-        dim: Width.
-        length: Events that are read, the latest.
-        blocks: Blocks of the Transformer, or layers of the GRU.
-        heads: Attention heads.
+        dim: Dimension of states and item vectors.
+        length: Maximum number of latest events in the input.
+        blocks: Number of blocks of the Transformer, or layers of the GRU.
+        heads: Number of attention heads.
         similarity: ``"cosine"`` or ``"dot"``.
-        temperature: Where the temperature starts; it is learned.
-        loss: What is predicted and how: ``"softmax"`` over the catalogue, ``"sampled-softmax"``, ``"bce"``, ``"gbce"``,
+        temperature: Initial temperature; it is learned.
+        loss: Main loss: ``"softmax"`` over the catalogue, ``"sampled-softmax"``, ``"bce"``, ``"gbce"``,
             ``"generated"`` negatives, or ``"cloze"`` (masked items, for a bidirectional encoder); or a
             :class:`~recsys_cl.objectives.prediction.SequenceLoss`.
-        auxiliary: Losses beside it, joined by ``+``: ``"views"``, ``"same-target"``, ``"item-alignment"``,
+        auxiliary: Auxiliary losses, joined by ``+``: ``"views"``, ``"same-target"``, ``"item-alignment"``,
             ``"sequence-alignment"``, ``"event-type"``, ``"id-dropout"``; or a list of
             :class:`~recsys_cl.objectives.auxiliary.AuxiliaryLoss`.
-        context: What is known of events beside the item, such as ``"gap+hour+rating+kind+user"``.
-        dropout: Dropout of the encoder.
-        attack: How item vectors are moved in training: ``"none"``, or a name of
+        context: Event features in addition to the item, such as ``"gap+hour+rating+event_type+user"``.
+        dropout: Dropout rate of the encoder.
+        attack: Attack on item vectors during training: ``"none"``, or a name of
             :data:`~recsys_cl.training.adversarial.ATTACKS`.
-        epochs: At most this many passes.
+        epochs: Maximum number of passes over the training events.
         batch_size: Windows per step.
         learning_rate: Peak learning rate.
         weight_decay: Decoupled weight decay.
@@ -80,7 +80,7 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
 
     reads_text: ClassVar[bool] = True
 
-    encoder: SequenceEncoderName = "causal"
+    encoder: Annotated[str, Names(SEQUENCE_ENCODERS)] = "causal"
     ids: bool = True
     model: str = ""
     dim: Annotated[int, Range(1)] = 64
@@ -88,7 +88,7 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
     blocks: Annotated[int, Range(1)] = 2
     heads: Annotated[int, Range(1)] = 2
     similarity: Similarity = "cosine"
-    temperature: Annotated[float, Range(0.01)] = TEMPERATURE
+    temperature: Annotated[float, Range(0.01)] = INITIAL_TEMPERATURE
     loss: Annotated[Any, SEQUENCE_LOSSES] = "softmax"
     auxiliary: Annotated[Any, AUXILIARY_LOSSES] = ()
     context: str = ""
@@ -102,37 +102,38 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the hyperparameters, and that they have a meaning together.
+        """Check the hyperparameters and their combination.
 
         Raises:
-            InputError: Naming the hyperparameter, its value and what is valid.
+            InputError: With the hyperparameter, its value and the valid values.
         """
         super().__post_init__()
-        of_both = [one for one in self.auxiliary if isinstance(one, ItemAlignment | SequenceAlignment | IdDropout)]
-        if of_both and not (self.ids and self.model):
+        hybrid = [one for one in self.auxiliary if isinstance(one, ItemAlignment | SequenceAlignment | IdDropout)]
+        if hybrid and not (self.ids and self.model):
             raise InputError(
-                f"auxiliary={AUXILIARY_LOSSES.name_of(of_both[0])} needs texts and ids; set model='minilm' and ids=true"
+                f"auxiliary={AUXILIARY_LOSSES.name_of(hybrid[0])} needs texts and ids; set model='minilm' and ids=true"
             )
         if self.loss.masked != (self.encoder == "bidirectional"):
             raise InputError(
-                f"loss={SEQUENCE_LOSSES.describe(self.loss)['name']!r} does not train encoder={self.encoder!r}: a "
-                "bidirectional encoder predicts masked items, loss='cloze'; the others what comes next"
+                f"loss={SEQUENCE_LOSSES.describe(self.loss)['name']!r} does not train encoder={self.encoder!r}: use "
+                "loss='cloze' for a bidirectional encoder, and any other loss for the other encoders"
             )
         if self.encoder == "bidirectional" and (self.context or self._has(EventType)):
             raise InputError(
-                "context and event types are for encoders that read forwards; use encoder='causal' or 'gru', or neither"
+                "context and event types need a unidirectional encoder; use encoder='causal' or 'gru', "
+                "or leave both out"
             )
 
     def _has(self, kind: type[AuxiliaryLoss]) -> bool:
         return any(isinstance(one, kind) for one in self.auxiliary)
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
-        """Train on ``split.train``, stop by NDCG@10 on ``split.validation``.
+        """Train on ``split.train``, with early stopping by NDCG@10 on ``split.validation``.
 
         Args:
-            split: The data.
-            folder: Where checkpoints, logs and ``run.json`` go; by default nowhere that stays.
-            resume: Go on from the newest intact checkpoint in ``folder``.
+            split: Training and validation data.
+            folder: Folder for checkpoints, logs and ``run.json``; by default a temporary one.
+            resume: Continue from the newest intact checkpoint in ``folder``.
 
         Raises:
             InputError: If a setting is not valid, there is nothing to train on, or nothing to resume.
@@ -144,18 +145,18 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
         return self
 
     def update(self, split: Split, *, since: float, epochs: int = 3) -> Self:
-        """Train further on newly arrived events, and on up to half a window before them, from the weights as they are.
+        """Continue training on new events, and on up to half a window of events before them, from the current weights.
 
         Args:
-            split: The grown data, with the catalogue that the recommender was fitted on.
-            since: Time of the first event that is new.
-            epochs: Passes over the events.
+            split: The extended data, with the catalogue that the recommender was fitted on.
+            since: Time of the first new event.
+            epochs: Number of passes over the new events.
 
         Raises:
-            InputError: If the catalogue is another one, or no event is new.
+            InputError: If the catalogue differs, or no event is new.
         """
         if list(split.data.items["item_id"]) != list(self.items["item_id"]):
-            raise InputError("the grown data has another catalogue, whose items have no vectors yet; fit on it anew")
+            raise InputError("the new data has another catalogue, whose items have no vectors yet; fit on it again")
         network = self.network
         network.items.warm.copy_(torch.from_numpy(split.counts > 0))
         self.state["popularity"] = torch.from_numpy(split.counts).float().log1p()  # (N,)
@@ -164,9 +165,9 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
 
     @torch.no_grad()
     def score(self, histories: Sequences) -> Tensor:
-        """Similarity of each history's state to every item, ``(batch, n_items)``; for an empty one, log-popularity.
+        """Similarity of each history's state to every item, ``(batch, n_items)``; log-popularity for an empty history.
 
-        Items that have neither text nor training events come last.
+        Items with neither text nor training events rank last.
 
         Raises:
             InputError: If an item of a history is not in the catalogue.
@@ -174,7 +175,7 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
         return self.logits(histories)
 
     def logits(self, histories: Sequences) -> Tensor:
-        """As :meth:`score`, with gradient."""
+        """Scores as in :meth:`score`, with gradient."""
         network = self.network
         vectors = network.vectors()  # (N, d)
         filled = np.flatnonzero(histories.lengths > 0)
@@ -186,14 +187,14 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
 
     @torch.no_grad()
     def event_type_probabilities(self, histories: Sequences, items: Tensor) -> Tensor:
-        """Of which type the next event is, if it is on the item given for each history.
+        """Probability of each type of the next event, given its item.
 
         Args:
-            histories: None of them empty.
-            items: ``(batch,)`` item numbers.
+            histories: Histories, none of them empty.
+            items: ``(batch,)`` number of the next item of each history.
 
         Returns:
-            ``(batch, types)``; rows add up to 1, columns are in the order of ``data.event_types``.
+            ``(batch, types)`` probabilities, in the order of ``data.event_types``.
 
         Raises:
             InputError: If the recommender was not trained with ``auxiliary=event-type``, or a history is empty.
@@ -202,7 +203,7 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
         if head is None:
             raise InputError("this recommender does not predict event types; train one with auxiliary=event-type")
         if (histories.lengths == 0).any():
-            raise InputError("an empty history has no next event; leave such people out")
+            raise InputError("an empty history has no next event; leave such users out")
         network = self.network
         vectors = network.vectors()  # (N, d)
         states = self._last_states(histories, vectors)  # (B, d)
@@ -210,20 +211,20 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
 
     @torch.no_grad()
     def score_text(self, text: str) -> Tensor:
-        """Score the catalogue as if the sentence were the text of the only item in the history: ``(1, n_items)``."""
+        """Score the catalogue for a history of one item whose text is the sentence: ``(1, n_items)``."""
         if not self.model:
             raise InputError("this sequential model does not read text; use sasrec-text or sasrec-hybrid")
         network = self.network
         assert network.items.project is not None
         vectors = network.vectors()  # (N, d)
         own = network.comparable(network.items.project(self._embed(text)))  # (1, d)
-        read = torch.cat([vectors, own])  # (N + 1, d)
-        state = network.last_states(torch.tensor([len(vectors)]), torch.tensor([1]), read)  # (1, d)
+        extended = torch.cat([vectors, own])  # (N + 1, d)
+        state = network.last_states(torch.tensor([len(vectors)]), torch.tensor([1]), extended)  # (1, d)
         return state @ vectors.T / network.temperature()  # (1, N)
 
     @property
     def _inputs(self) -> int:
-        """Longest input beside the place that a bidirectional encoder is to guess."""
+        """Maximum input length, without the masked position that a bidirectional encoder predicts."""
         return self.length - 1 if self.encoder == "bidirectional" else self.length
 
     def _last_states(self, histories: Sequences, vectors: Tensor) -> Tensor:
@@ -246,7 +247,7 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
         return network.last_states(*ragged_batch, vectors, *context)  # (B, d)
 
     def _run(self, split: Split, *, since: float | None = None, **options: Any) -> None:
-        """Train the network on windows of the split, and keep what it became."""
+        """Train the network on windows of the split."""
         data = TrainingData(split.train, split.n_items, self._inputs, self.seed)
         parts = [part for objective in (self.loss, *self.auxiliary) for part in objective.parts(data)]
         if self.context:
@@ -263,9 +264,9 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
         )
 
     def _fresh(self, split: Split) -> SequenceNetwork:
-        """A fresh network that knows the split's catalogue."""
+        """A new network with the split's catalogue."""
         counts = torch.from_numpy(split.counts)  # (N,)
-        self.state = {"popularity": counts.float().log1p(), "text_mean": torch.zeros(0)}
+        self.state = {"popularity": counts.float().log1p()}
         text = self._texts(split) if self.model else None  # (N, t)
         self.sizes = {
             "items": split.n_items,
@@ -278,20 +279,22 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
         return network
 
     def _texts(self, split: Split) -> Tensor:
-        """Vectors of the items' texts, ``(n_items, t)``, centred and of length 1."""
-        embeddings = LanguageEncoder(self.model).encode(split.data.texts)  # (N, t)
-        self.state["text_mean"] = embeddings.mean(0)  # (t,)
-        return centre(embeddings, self.state["text_mean"])  # (N, t)
+        """Text vectors of the items, ``(n_items, t)``, centred and of length 1."""
+        catalogue = CatalogueText(LanguageEncoder(self.model).encode)
+        vectors = catalogue.fit(split.data.texts)  # (N, t)
+        self.state["text_mean"] = catalogue.mean  # (t,)
+        return vectors
 
     def _embed(self, text: str) -> Tensor:
-        """Vector of a text that is no item's, ``(1, t)``."""
-        return centre(LanguageEncoder(self.model, cache=False).encode([text]), self.state["text_mean"])  # (1, t)
+        """Text vector of a sentence, ``(1, t)``."""
+        read = CatalogueText(LanguageEncoder(self.model, cache=False).encode, self.state["text_mean"])
+        return read.encode([text])  # (1, t)
 
     def _build(self) -> SequenceNetwork:
         sizes = self.sizes
         return SequenceNetwork(
             ItemTower.of_size(sizes["items"], sizes["text"], dim=self.dim, ids=self.ids),
-            sequence_encoder(self.encoder, self.dim, blocks=self.blocks, heads=self.heads, dropout=self.dropout),
+            SEQUENCE_ENCODERS[self.encoder](self.dim, blocks=self.blocks, heads=self.heads, dropout=self.dropout),
             similarity=self.similarity,
             temperature=self.temperature,
             loss=self.loss,
@@ -303,20 +306,20 @@ class Sequential(TrainedRecommender[SequenceNetwork]):
     def _context(self) -> Context:
         return Context(
             feature_names(self.context),
-            n_kinds=self.sizes["event_types"],
+            n_event_types=self.sizes["event_types"],
             n_attributes=self.sizes["attributes"],
             dim=self.dim,
         )
 
 
 def unknown_last(scores: Tensor, warm: Tensor) -> Tensor:
-    """Scores ``(batch, n_items)`` in which items that a model knows nothing about share the least score of the others.
+    """Give items without text and training events the minimum score of the other items, ``(batch, n_items)``.
 
-    A vector of zeros scores 0, which is the middle of the list for a softmax on cosines, and its top for a loss that
-    learns probabilities: where each item is unlikely, all scores are below 0.
+    A zero vector scores 0. That is the middle of the list for a softmax on cosines, and its top for a loss that learns
+    probabilities, whose scores are all below 0 because each item is unlikely.
 
     >>> unknown_last(torch.tensor([[-5.0, 0.0, -7.0]]), torch.tensor([True, False, True])).tolist()
     [[-5.0, -7.0, -7.0]]
     """
-    least = scores[:, warm].min(1, keepdim=True).values  # (B, 1)
-    return torch.where(warm, scores, least)  # (B, N)
+    minimum = scores[:, warm].min(1, keepdim=True).values  # (B, 1)
+    return torch.where(warm, scores, minimum)  # (B, N)

@@ -1,4 +1,4 @@
-"""Networks that train a language model to recommend: whom they compare with whom, and by which loss."""
+"""Networks for fine-tuning language models: blocks of the catalogue (multi-positive) or pairs of texts (in-batch)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from recsys_cl.text.geometry import centre
 from recsys_cl.training.large_batches import gather_items
 
 Augmentation = Callable[[Sequence[str], int], list[str]]
-"""Texts and a number that says which variant of them: other texts of the same meaning."""
+"""Text augmentation: maps texts and the number of a variant to texts with the same meaning."""
 
 ORTHOGONALITY = 0.1
-"""Weight of AdaLoRA's penalty, the least that its authors tried; whatever else learns has no such penalty."""
+"""Weight of AdaLoRA's orthogonality penalty, the minimum that its authors tried; other methods have no such penalty."""
 
 
 def centred(vectors: Tensor, mean: Tensor | None = None) -> Tensor:
-    r"""Directions from the mean, :math:`(z - \bar z) / \lVert z - \bar z \rVert`: what a text says beyond the usual.
+    r"""Centred unit vectors, :math:`(z - \bar z) / \lVert z - \bar z \rVert`.
 
     Args:
         vectors: ``(n, dim)``.
-        mean: :math:`\bar z`, ``(dim,)``; by default that of ``vectors``.
+        mean: :math:`\bar z`, ``(dim,)``; by default the mean of ``vectors``.
 
     Returns:
-        ``(n, dim)``, of length 1.
+        ``(n, dim)`` vectors of length 1.
 
     See: chapter 3.
 
@@ -42,35 +42,35 @@ def centred(vectors: Tensor, mean: Tensor | None = None) -> Tensor:
     return centre(vectors, vectors.mean(0) if mean is None else mean)  # (n, d)
 
 
-def beside(tuned: Tensor, original: Tensor, weight: float) -> Tensor:
-    r"""Two unit vectors of an item as one, :math:`(v,\, \sqrt{\rho}\, v^0) / \sqrt{1 + \rho}`.
+def concatenate_original(tuned: Tensor, original: Tensor, weight: float) -> Tensor:
+    r"""Concatenate tuned and original unit vectors, :math:`(v,\, \sqrt{\rho}\, v^0) / \sqrt{1 + \rho}`.
 
-    Its dot products are means of cosines, :math:`(v_i^\top v_j + \rho\, v_i^{0\top} v_j^0) / (1 + \rho)`: a residual
-    path past the training, on which what the language model knew cannot be forgotten.
+    Dot products are weighted means of cosines, :math:`(v_i^\top v_j + \rho\, v_i^{0\top} v_j^0) / (1 + \rho)`: a
+    residual path that bypasses training, so the knowledge of the language model cannot be forgotten.
 
     Args:
         tuned: ``(n, dim)`` unit vectors.
-        original: ``(n, dim)`` unit vectors of the untouched model.
+        original: ``(n, dim)`` unit vectors of the original model.
         weight: :math:`\rho \geq 0`.
 
     Returns:
-        ``(n, 2 dim)``, of length 1.
+        ``(n, 2 dim)`` vectors of length 1.
 
     See: chapter 6.
 
-    >>> beside(torch.tensor([[1.0]]), torch.tensor([[-1.0]]), 3.0).tolist()
+    >>> concatenate_original(torch.tensor([[1.0]]), torch.tensor([[-1.0]]), 3.0).tolist()
     [[0.5, -0.8660253882408142]]
     """
     return torch.cat([tuned, weight**0.5 * original], dim=1) / (1 + weight) ** 0.5  # (n, 2d)
 
 
 class LanguageTower(nn.Module):
-    """A language model that learns, on the items' texts.
+    """Item tower that encodes the items' texts with a trainable language model.
 
     Args:
         encoder: The encoder, with its adapter if it has one.
         texts: Text of every item.
-        augment: Makes another text of the same meaning in training; by default texts stay as they are.
+        augment: Text augmentation in training; by default none.
     """
 
     def __init__(self, encoder: LanguageEncoder, texts: Sequence[str], augment: Augmentation | None = None) -> None:
@@ -90,10 +90,10 @@ class LanguageTower(nn.Module):
 
 
 class ProjectedTower(nn.Module):
-    """A language model that stays as it is, under a linear projection that begins as the identity.
+    """Item tower with a linear projection, initially the identity, of frozen language-model embeddings.
 
     Args:
-        embeddings: ``(n_items, dim)``, computed once.
+        embeddings: ``(n_items, dim)`` precomputed embeddings.
     """
 
     def __init__(self, embeddings: Tensor) -> None:
@@ -109,21 +109,21 @@ class ProjectedTower(nn.Module):
 
 
 class BlockNetwork(nn.Module):
-    r"""Contrast within a block of the catalogue: half of a user's events there against all items that are left.
+    r"""Multi-positive contrast within a block of the catalogue: half of a user's items predict the other half.
 
     .. math:: v_i = \frac{z_i - \bar z}{\lVert z_i - \bar z \rVert}, \qquad
         u = \frac{\sum_{i \in G} v_i}{\lVert \sum_{i \in G} v_i \rVert}, \qquad
         L_u = -\frac{1}{|A|} \sum_{a \in A} \log \frac{e^{u^\top v_a / \tau}}{\sum_{j \notin G} e^{u^\top v_j / \tau}}
 
-    with the events given :math:`G` and asked for :math:`A`, and :math:`\bar z` the mean over the block. A user is the
-    mean of items, in training as in use, so that texts of items are all that is encoded.
+    with the context items :math:`G`, the target items :math:`A`, and :math:`\bar z` the mean over the block. A user is
+    the mean of items, in training and at inference, so only item texts are encoded.
 
     Args:
-        tower: Embeds items.
-        temperature: Where :math:`\tau` starts; it is learned.
-        original: ``(n_items, dim)`` embeddings of the untouched model, to stand :func:`beside` the tower's.
-        residual: Their weight.
-        views: Weight of SimCSE's loss: each item against itself under another dropout.
+        tower: Item tower.
+        temperature: Initial :math:`\tau`; it is learned.
+        original: ``(n_items, dim)`` embeddings of the original model, added by :func:`concatenate_original`.
+        residual: Weight of the original embeddings.
+        views: Weight of the SimCSE loss between two dropout views of each item.
 
     References:
         Gao, Yao and Chen (2021), https://arxiv.org/abs/2104.08821 (SimCSE).
@@ -146,34 +146,34 @@ class BlockNetwork(nn.Module):
         self.register_buffer("original", original, persistent=False)
         self.temperature = LearnedTemperature(temperature)
 
-    def forward(self, item: Tensor, given: Tensor, asked: Tensor) -> dict[str, Tensor]:
+    def forward(self, item: Tensor, context: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Loss of a batch of :class:`~recsys_cl.training.examples.CatalogueBlocks`."""
         embedding = self.tower(item)  # (n, d)
         v = centred(embedding)  # (n, d)
         if self.original is not None:
-            v = beside(v, centred(self.original[item]), self.residual)  # (n, 2d)
-        u = F.normalize(given.to(v.dtype) @ v, dim=1)  # (B, d)
-        loss = multi_positive_loss(u, v, asked, temperature=self.temperature(), mask=given)
+            v = concatenate_original(v, centred(self.original[item]), self.residual)  # (n, 2d)
+        u = F.normalize(context.to(v.dtype) @ v, dim=1)  # (B, d)
+        loss = multi_positive_loss(u, v, target, temperature=self.temperature(), mask=context)
         if self.views:
             loss = loss + self.views * nt_xent_loss(embedding, self.tower(item), temperature=0.05)
         return {"loss": loss + ORTHOGONALITY * orthogonality_penalty(self.tower)}
 
 
 class PairNetwork(nn.Module):
-    r"""In-batch contrast of pairs of texts: a history against the item that came next.
+    r"""In-batch contrast between pairs of texts: a history and the next item.
 
     .. math:: u = f_\theta(\text{latest titles}), \qquad v = f_\theta(\text{text of the next item})
 
-    It is the recipe of sentence encoders (multiple negatives ranking), with logQ correction and without known
-    positives among the negatives.
+    This is the standard training of sentence encoders (multiple negatives ranking), with logQ correction and with known
+    positives masked.
 
     Args:
-        tower: Embeds items.
+        tower: Item tower.
         titles: Title of every item.
-        loss: What is minimised.
-        temperature: Where :math:`\tau` starts; it is learned.
-        log_q: ``(n_items,)`` logQ correction.
-        known: What must not count as a negative.
+        loss: Contrastive loss with an in-batch form.
+        temperature: Initial :math:`\tau`; it is learned if the loss has a temperature.
+        log_q: ``(n_items,)`` log-probabilities for the logQ correction.
+        known: Known positives, which are not negatives.
 
     References:
         Henderson et al. (2017), https://arxiv.org/abs/1705.00652.
@@ -198,11 +198,11 @@ class PairNetwork(nn.Module):
         self.register_buffer("log_q", log_q)
 
     def embed_users(self, history: Tensor) -> Tensor:
-        """``(batch, dim)`` for the item numbers of histories, ``(batch, length)`` with ``PAD`` in empty places."""
+        """User vectors ``(batch, dim)`` of histories: item numbers ``(batch, length)``, padded with ``PAD``."""
         return self.tower.encoder.embed_unique([latest_titles(row, self.titles) for row in history.tolist()])  # (B, d)
 
     def forward(self, history: Tensor, target: Tensor, user: Tensor) -> dict[str, Tensor]:
-        """Loss of a batch of histories ``(B, L)`` and the items ``(B,)`` that their users chose next."""
+        """Loss of a batch of histories ``(B, L)``, next items ``(B,)`` and users ``(B,)``."""
         targets = gather_items(target)  # (N,), own first
         rows = self.loss.against_batch(
             self.embed_users(history),
@@ -216,7 +216,7 @@ class PairNetwork(nn.Module):
 
 
 def latest_titles(history: Sequence[int], titles: Sequence[str]) -> str:
-    """Titles of a history as one text, the latest first, so that a cut at the end costs the oldest.
+    """Titles of a history as one text, the latest first, so truncation drops the oldest.
 
     >>> latest_titles([PAD, 1, 0], ["Heat", "Fargo"])
     'Heat; Fargo'

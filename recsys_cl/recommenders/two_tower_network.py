@@ -1,4 +1,4 @@
-"""Two-tower network: user and item towers, similarity, temperature, negatives, and the loss that trains them."""
+"""Two-tower network: user and item towers, similarity, temperature, negatives, and the training loss."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from recsys_cl.losses.contrastive import Loss
 from recsys_cl.negatives import (
     Candidates,
     DrawnNegatives,
+    NegativeQueue,
     NegativeSample,
 )
 from recsys_cl.negatives.exclusions import KnownPositives
@@ -24,12 +25,12 @@ from recsys_cl.training.large_batches import gather_items
 Similarity = Literal["cosine", "dot"]
 
 
-TEMPERATURE = 0.1
-"""Where a temperature starts."""
+INITIAL_TEMPERATURE = 0.1
+"""Default initial temperature."""
 
 
 class TwoTowerNetwork(nn.Module):
-    r"""Towers, temperature and loss.
+    r"""Two-tower network: user tower, item tower, temperature and loss.
 
     .. math:: s_{ui} = \frac{u^\top v_i}{\tau},\qquad u, v_i\ \text{normalised for cosine}
 
@@ -37,9 +38,10 @@ class TwoTowerNetwork(nn.Module):
         items: Item tower.
         user: User tower.
         similarity: ``"cosine"`` or ``"dot"``.
-        temperature: Where :math:`\tau` starts; it is learned.
-        dropout: Dropout on the history's item vectors.
-        negatives: Makes negatives of each user's own; without it the other targets of the batch are negatives.
+        loss: Contrastive loss.
+        temperature: Initial :math:`\tau`; it is learned if the loss has a temperature.
+        dropout: Dropout rate on the history's item vectors.
+        negatives: Module that makes each user's own negatives; ``None`` for in-batch negatives.
 
     See: chapter 5; chapter 10 for the negatives.
     """
@@ -60,19 +62,22 @@ class TwoTowerNetwork(nn.Module):
         self.log_q: Tensor | None
         self.register_buffer("log_q", None, persistent=False)
         self.known: KnownPositives | None = None
+        self.queue: NegativeQueue | None = None
         self.negatives = negatives
         self.similarity = similarity
         self.temperature = LearnedTemperature(temperature).requires_grad_(loss.has_temperature)
         self.dropout = nn.Dropout(dropout)
 
-    def learn_from(self, known: KnownPositives, log_q: Tensor | None) -> Self:
-        """Take what only training needs.
+    def learn_from(self, known: KnownPositives, log_q: Tensor | None, *, queue: int = 0) -> Self:
+        """Set the data that only training needs.
 
         Args:
-            known: What must not count as a negative.
-            log_q: ``(n_items,)`` logQ correction, or ``None`` to go without.
+            known: Known positives, which are not negatives.
+            log_q: ``(n_items,)`` log-probabilities for the logQ correction, or ``None`` for no correction.
+            queue: Number of item vectors of previous batches that are further in-batch negatives.
         """
         self.known, self.log_q = known, log_q
+        self.queue = NegativeQueue(queue, self.items.dim) if queue else None
         return self
 
     def embed_items(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
@@ -80,7 +85,7 @@ class TwoTowerNetwork(nn.Module):
         return self._comparable(self.items(items, keep_id))  # (n, d)
 
     def embed_users(self, history: Tensor, attributes: Tensor | None = None, keep_id: Tensor | None = None) -> Tensor:
-        """User vectors of histories ``(batch, length)`` with ``PAD`` in empty places: ``(batch, dim)``."""
+        """User vectors ``(batch, dim)`` of histories ``(batch, length)``, padded with ``PAD``."""
         mask = history != PAD  # (B, L)
         if isinstance(self.user, BehaviourMLP):
             return self._comparable(self.user(history.clamp(min=0), mask, attributes))  # (B, d)
@@ -89,7 +94,7 @@ class TwoTowerNetwork(nn.Module):
         return self._comparable(self.user(vectors, rows, mask))  # (B, d)
 
     def embed_text(self, embedding: Tensor) -> Tensor:
-        """User vector of someone whose only event has this text embedding, ``(1, text_dim)`` to ``(1, dim)``."""
+        """User vector ``(1, dim)`` of a history of one item with this text embedding, ``(1, text_dim)``."""
         length = len(self.user.recency) if isinstance(self.user, AttentionPooling) else 1
         latest = torch.arange(length)[None] == length - 1  # (1, L)
         assert self.items.project is not None
@@ -105,12 +110,12 @@ class TwoTowerNetwork(nn.Module):
         attributes: Tensor | None = None,
         negative: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """InfoNCE of a collated batch (see :class:`~recsys_cl.training.examples.NextItemExamples`).
+        """Loss of a batch of :class:`~recsys_cl.training.examples.NextItemExamples`.
 
-        The targets of all processes are the columns, or else negatives of each user's own are.
+        The negatives are the targets of all processes, or each user's own negatives.
 
         Raises:
-            InputError: If the model was built without known positives.
+            InputError: If :meth:`learn_from` was not called.
         """
         known = self.known
         if known is None:
@@ -121,17 +126,28 @@ class TwoTowerNetwork(nn.Module):
         if negative is not None:
             return {"loss": self._against_own(users, target, user, keep_id, negative, known)}
         items = self.embed_items(target, keep_id[target])  # (B, d)
-        targets = gather_items(target)  # (N,), own first
-        log_q = None if self.log_q is None else self.log_q[targets]  # (N,)
+        vectors, columns = self._columns(gather_items(items.float()), gather_items(target))  # (N, d), (N,), own first
         rows = self.loss.against_batch(
             users.float(),
-            gather_items(items.float()),
+            vectors,
             temperature=self.temperature(),
-            mask=lambda rows: known.mask(user[rows], targets),
-            log_q=log_q,
-            label=targets,
+            mask=lambda rows: known.mask(user[rows], columns.items),
+            log_q=None if self.log_q is None else columns.log_q,
+            label=columns.items,
         )  # (B,)
         return {"loss": rows.mean()}
+
+    def _columns(self, vectors: Tensor, target: Tensor) -> tuple[Tensor, NegativeSample]:
+        """Candidates in the batch: its targets, then the targets of previous batches if there is a queue."""
+        log_q = vectors.new_zeros(len(target)) if self.log_q is None else self.log_q[target]  # (N,)
+        batch = NegativeSample(target, log_q)
+        if self.queue is None:
+            return vectors, batch
+        previous, held = self.queue.held()  # (n, d), (n,)
+        if self.training:
+            self.queue.put(vectors, batch)
+        sample = NegativeSample(torch.cat([target, held.items]), torch.cat([log_q, held.log_q]))  # (N + n,)
+        return torch.cat([vectors, previous]), sample
 
     def _against_own(
         self,
@@ -142,12 +158,12 @@ class TwoTowerNetwork(nn.Module):
         negative: Tensor,
         known: KnownPositives,
     ) -> Tensor:
-        """Loss against negatives of each user's own, and what their makers lose."""
+        """Loss against each user's own negatives, plus the loss of the module that makes them."""
         assert self.negatives is not None
-        everything = torch.arange(len(self.items.warm), device=target.device)  # (N,)
-        table = self.embed_items(everything, keep_id)  # (N, d)
+        catalogue = torch.arange(len(self.items.warm), device=target.device)  # (N,)
+        table = self.embed_items(catalogue, keep_id)  # (N, d)
         log_q = table.new_zeros(len(table)) if self.log_q is None else self.log_q  # (N,)
-        given = Candidates(
+        candidates = Candidates(
             users.float(),
             table.float(),
             target,
@@ -155,10 +171,10 @@ class TwoTowerNetwork(nn.Module):
             known=lambda rows, items: known.mask(user[rows], items),
             temperature=self.temperature().detach(),
         )
-        negatives = self.negatives(given)
+        negatives = self.negatives(candidates)
         rows = self.loss.against_own(
-            given.query,
-            given.table[target],
+            candidates.query,
+            candidates.table[target],
             negatives.vectors,
             temperature=self.temperature(),
             mask=negatives.mask,
@@ -180,7 +196,7 @@ class TwoTowerNetwork(nn.Module):
         return self.embed_users(history, attributes, keep_id), self.embed_items(items, keep_id[items])
 
     def diagnostics(self) -> dict[str, float]:
-        """What the makers of negatives did since the last call."""
+        """Training statistics of the negatives since the last call."""
         return {} if self.negatives is None else self.negatives.diagnostics(len(self.items.warm))
 
     def _comparable(self, vectors: Tensor) -> Tensor:

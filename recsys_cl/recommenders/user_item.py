@@ -1,4 +1,4 @@
-"""Contrast within users and across users, with ratings or without: one set of vectors, up to three losses."""
+"""User–item recommender: within-user and cross-user contrast, with or without rating prediction."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ Objective = Literal["contrast", "rating", "mix", "alternate"]
 
 
 class UserItemNetwork(nn.Module):
-    r"""Item vectors and one gain, trained by contrast, by ratings, or by both.
+    r"""User–item network: item vectors and a scalar gain, trained by contrast, by ratings, or by both.
 
     .. math:: s_{ui} = \cos(u, v_i),\quad u = \frac{1}{n} \sum_k v_{i_k}, \qquad
         \hat r_{ui} = \mu + b_i + b_u + g\, \frac{1}{\sqrt n} \sum_k e_k \cos(v_{i_k}, v_i)
 
-    over the recent history :math:`i_1, \dots, i_n`. The history is read twice: what was chosen ranks, and how far
-    each rating was from expected, :math:`e_k`, predicts ratings. Users are sums of item vectors without a layer
-    of their own: no term of the contrast compares a user with an item, so a layer between the two would be free
-    to turn users away from the items.
+    over the recent history :math:`i_1, \dots, i_n`. The history is used twice: its items determine the ranking, and the
+    deviations of its ratings from their expectation, :math:`e_k`, predict ratings. Users are sums of item vectors
+    without a layer of their own: no term of the contrast compares a user with an item, so such a layer would be free to
+    rotate users away from the items.
 
     .. math:: L_\text{total} = L_\text{rating} + \lambda \big(\alpha L_\text{within} + (1 - \alpha) L_\text{cross}\big)
 
@@ -47,16 +47,16 @@ class UserItemNetwork(nn.Module):
 
     Args:
         n_items: Size of the catalogue.
-        objective: ``"mix"`` for the sum; ``"alternate"`` for one of the two per batch, by the toss of a coin;
-            ``"rating"`` without contrast; ``"contrast"`` where the ratings teach the gain and no vector.
-        alpha: :math:`\alpha`.
-        weight: :math:`\lambda`.
+        objective: ``"mix"`` for the sum; ``"alternate"`` for one of the two terms per batch, drawn at random;
+            ``"rating"`` for ratings only; ``"contrast"``, where ratings train only the gain, not the vectors.
+        alpha: Weight of the contrast within users, :math:`\alpha`.
+        weight: Weight of the contrast, :math:`\lambda`.
         dim: Dimension of the vectors.
-        temperature: Where :math:`\tau` starts; it is learned.
-        dropout: Dropout on the history's item vectors.
+        temperature: Initial :math:`\tau`; it is learned.
+        dropout: Dropout rate on the history's item vectors.
 
     References:
-        Paterek (2007), KDD Cup and Workshop, for users as sums of the vectors of what they rated.
+        Paterek (2007), KDD Cup and Workshop, for users as sums of the vectors of their rated items.
 
     See: chapter 5.
     """
@@ -86,59 +86,49 @@ class UserItemNetwork(nn.Module):
         self.objective, self.alpha, self.weight = objective, alpha, weight
 
     def learn_from(self, counts: Tensor, known: KnownPositives) -> Self:
-        """Take what only training needs: events of each item ``(n_items,)``, and what users are known to have."""
+        """Set the data that only training needs: training events of each item ``(n_items,)``, and known positives."""
         self.towers.items.read(counts > 0, None)
         self.towers.learn_from(known, in_batch_log_q(counts))
         return self
 
     def taste(self, history: Tensor, surprise: Tensor) -> Tensor:
-        """Vectors of a history's items, weighed by how far their ratings were from expected: ``(batch, dim)``."""
+        """Sum of a history's item vectors, weighted by rating minus expected rating: ``(batch, dim)``."""
         there = history != PAD  # (B, L)
         items, rows = torch.unique(history.clamp(min=0), return_inverse=True)  # (n,), (B, L)
         weights = surprise * there / there.sum(1, keepdim=True).clamp(min=1).sqrt()  # (B, L)
         return weighted_sum(self.towers.embed_items(items), rows, weights)  # (B, d)
 
-    def forward(
-        self,
-        user: Tensor,
-        item: Tensor,
-        surprise: Tensor,
-        other_user: Tensor,
-        other_item: Tensor,
-        history: Tensor,
-        history_surprise: Tensor,
-        other_history: Tensor,
-        turn: Tensor,
-    ) -> dict[str, Tensor]:
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Loss of a collated batch (see :class:`~recsys_cl.training.examples.UserItemExamples`).
 
-        Every term is computed whatever its weight, so that all devices have gradients of the same parameters.
+        Every term is computed even if its weight is 0, so all devices have gradients for the same parameters.
         """
+        user, item = batch["user"], batch["item"]  # (B,) both
         known, log_q, temperature = self.towers.known, self.towers.log_q, self.towers.temperature()
         assert known is not None
         assert log_q is not None
         items = self.towers.embed_items(item)  # (B, d)
-        other_items = gather_items(other_item)  # (N,) of all processes, own first
-        other_users = gather_items(other_user)  # (N,)
+        other_items = gather_items(batch["other_item"])  # (N,) of all processes, own first
+        other_users = gather_items(batch["other_user"])  # (N,)
         within = within_user_loss(
             items,
-            gather_items(self.towers.embed_items(other_item)),
+            gather_items(self.towers.embed_items(batch["other_item"])),
             temperature=temperature,
             mask=known.mask(user, other_items),
             log_q=log_q[other_items],
         )
         cross = cross_user_loss(
-            self.towers.embed_users(history),
-            gather_items(self.towers.embed_users(other_history)),
+            self.towers.embed_users(batch["history"]),
+            gather_items(self.towers.embed_users(batch["other_history"])),
             temperature=temperature,
             mask=known.mask(other_users, item).T,
         )
         contrast = user_item_loss(within, cross, alpha=self.alpha)
-        closeness = (self.taste(history, history_surprise) * items).sum(1)  # (B,)
+        closeness = (self.taste(batch["history"], batch["history_surprise"]) * items).sum(1)  # (B,)
         if self.objective == "contrast":
             closeness = closeness.detach()
-        rating = F.mse_loss(self.gain * closeness, surprise)
-        rating_weight, contrast_weight = self._weights(turn)
+        rating = F.mse_loss(self.gain * closeness, batch["surprise"])
+        rating_weight, contrast_weight = self._weights(batch["turn"])
         return {"loss": rating_weight * rating + contrast_weight * contrast}
 
     def _weights(self, turn: Tensor) -> tuple[float | Tensor, float | Tensor]:
@@ -156,20 +146,20 @@ class UserItemNetwork(nn.Module):
 
 @dataclass
 class UserItem(TrainedRecommender[UserItemNetwork]):
-    """Item vectors that agree within users and across users, and that predict ratings.
+    """Recommender with within-user and cross-user contrast and rating prediction.
 
-    Items are ranked by their cosine with the mean of the recent history's items: whatever goes with what the user
-    chose. Trained on ratings alone, the model ranks by predicted rating, for it has learned nothing else.
+    Items are ranked by their cosine with the mean of the recent history's items. Trained on ratings only, the model
+    ranks by predicted rating.
 
     Attributes:
         objective: ``"contrast"``, ``"rating"``, ``"mix"`` or ``"alternate"``.
-        alpha: Share of the contrast within users; the rest is across users.
-        weight: Weight of the contrast beside the rating loss.
+        alpha: Weight of the contrast within users; the contrast across users has the rest.
+        weight: Weight of the contrast relative to the rating loss.
         dim: Dimension of the vectors.
-        length: So many latest events are the user.
-        temperature: Where the temperature starts.
-        dropout: Dropout on the history's item vectors.
-        epochs: At most this many passes.
+        length: Number of latest events that represent the user.
+        temperature: Initial temperature; it is learned.
+        dropout: Dropout rate on the history's item vectors.
+        epochs: Maximum number of passes over the training events.
         batch_size: Examples per step.
         learning_rate: Peak learning rate.
         weight_decay: Decoupled weight decay.
@@ -194,12 +184,12 @@ class UserItem(TrainedRecommender[UserItemNetwork]):
     seed: int = 0
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
-        """Train on ``split.train``, stop by NDCG@10 on ``split.validation``, or by RMSE if ratings are all it learns.
+        """Train on ``split.train``, with early stopping by validation NDCG@10, or by RMSE for ratings only.
 
         Args:
-            split: The data.
-            folder: Where checkpoints, logs and ``run.json`` go; by default nowhere that stays.
-            resume: Go on from the newest intact checkpoint in ``folder``.
+            split: Training and validation data.
+            folder: Folder for checkpoints, logs and ``run.json``; by default a temporary one.
+            resume: Continue from the newest intact checkpoint in ``folder``.
 
         Raises:
             InputError: If a setting is not valid, there is nothing to train on, or nothing to resume.
@@ -247,8 +237,8 @@ class UserItem(TrainedRecommender[UserItemNetwork]):
 
     def _catalogue(self) -> Tensor:
         network = self.network
-        everything = torch.arange(len(network.baseline.item), device=network.gain.device)  # (N,)
-        return network.towers.embed_items(everything)  # (N, d)
+        catalogue = torch.arange(len(network.baseline.item), device=network.gain.device)  # (N,)
+        return network.towers.embed_items(catalogue)  # (N, d)
 
     def _validate(self, split: Split) -> dict[str, float]:
         error, _, _ = root_mean_square(evaluate_ratings(self, split.validation))

@@ -1,4 +1,4 @@
-"""What is left of a recommender when somebody moves its item vectors: the strongest small move, and noise beside it."""
+"""Attacks on item vectors of a fitted recommender: the strongest small perturbation, and random noise as control."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from recsys_cl.recommenders.base import Recommender
 from recsys_cl.recommenders.sequential import Sequential
 from recsys_cl.recommenders.two_tower import TwoTower
 
-SEEN = 2_000
-"""Queries, a seeded sample, on which an attacker computes gradients."""
+ATTACKER_QUERIES = 2_000
+"""Maximum number of queries, a seeded sample, on which the attacker computes gradients."""
 
 
 def worst_shift(
     recommender: Recommender, queries: Queries, epsilon: float, *, steps: int = 10, seed: int = 0
 ) -> Tensor:
-    r"""The perturbation of all item vectors that hurts the queries most.
+    r"""Worst-case perturbation of all item vectors, by projected gradient ascent on the queries' loss.
 
     .. math:: \max_{\lVert \delta_i \rVert \le \epsilon}\;
         -\frac1Q \sum_q \log \operatorname{softmax}_{t_q}\big(s_q(\{v_i + \lVert v_i \rVert\, \delta_i\})\big)
 
-    by projected gradient ascent. The attacker knows the model and what the users will choose next, which no real one
-    does: it is a bound, and comparable between models. One perturbation serves all queries, as one catalogue does.
+    The attacker knows the model and the users' next items, which no real attacker does: the result is a bound for real
+    attacks, comparable between models. All queries share one perturbation, as they share one catalogue.
 
     Args:
         recommender: A fitted two-tower or sequential recommender.
-        queries: With the answers; of more than 2,000 a seeded sample is taken.
-        epsilon: Above 0, in units of each vector's own norm.
-        steps: Of gradient ascent.
-        seed: Of the sample.
+        queries: Queries with targets; a seeded sample is used if there are more than 2,000.
+        epsilon: Maximum move, above 0, in units of each vector's norm.
+        steps: Number of gradient steps.
+        seed: Seed of the sample.
 
     Returns:
-        ``(n_items, dim)``, for :meth:`~recsys_cl.encoders.towers.ItemTower.shifted`.
+        ``(n_items, dim)`` perturbation for :meth:`~recsys_cl.encoders.towers.ItemTower.shifted`.
 
     Raises:
         InputError: If the recommender has no item vectors to move, or a number is out of range.
@@ -46,18 +46,18 @@ def worst_shift(
     """
     model = _with_vectors(recommender)
     tower = model.network.items
-    seen = queries.sample(SEEN, seed=seed)
-    target = torch.from_numpy(seen.target.items[seen.target.start]).to(tower.warm.device)  # (Q,)
+    sample = queries.sample(ATTACKER_QUERIES, seed=seed)
+    target = torch.from_numpy(sample.target.items[sample.target.start]).to(tower.warm.device)  # (Q,)
 
     def loss(shift: Tensor) -> Tensor:
         with tower.shifted(shift):
-            return F.cross_entropy(model.logits(seen.history), target)
+            return F.cross_entropy(model.logits(sample.history), target)
 
     return pgd(loss, torch.zeros(len(tower.warm), tower.dim, device=tower.warm.device), epsilon, steps=steps)
 
 
 def evaluate_shifted(recommender: Recommender, queries: Queries, shift: Tensor) -> Evaluation:
-    """Evaluate with item vectors moved by ``shift`` ``(n_items, dim)``, in units of their norms.
+    """Evaluate with item vectors perturbed by ``shift`` ``(n_items, dim)``, in units of their norms.
 
     See: chapter 9.
     """
@@ -66,7 +66,7 @@ def evaluate_shifted(recommender: Recommender, queries: Queries, shift: Tensor) 
 
 
 def random_shift(recommender: Recommender, epsilon: float, *, seed: int = 0) -> Tensor:
-    """Moves as long as an attack's and without aim, ``(n_items, dim)``: what robustness to noise means.
+    """Random perturbation of the same length as an attack, ``(n_items, dim)``: the control for robustness to noise.
 
     See: chapter 9.
     """

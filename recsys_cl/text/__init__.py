@@ -1,4 +1,4 @@
-"""Language models: sentence encoders and causal decoders, their adapters, storage and embedding geometry."""
+"""Language models: sentence encoders and causal decoders, with adapters, storage and embedding geometry."""
 
 from recsys_cl.text.adapters import Adapter, adapt, merge, parameter_counts
 from recsys_cl.text.decoder import LanguageModel

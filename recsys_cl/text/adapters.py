@@ -1,6 +1,6 @@
-"""Parameter-efficient fine-tuning: a few new weights learn, the language model's own stay as they are.
+"""Parameter-efficient fine-tuning (LoRA, AdaLoRA, IA³, prefix tuning): train a few new weights, freeze the model's own.
 
-Which layers of a transformer an adapter changes is found by looking at it.
+The layers to adapt are found by inspecting the transformer.
 
 See: chapter 6.
 """
@@ -23,14 +23,14 @@ from transformers.pytorch_utils import Conv1D
 from recsys_cl.errors import InputError
 
 Linear = nn.Linear | Conv1D
-"""A matrix, stored as ``(out, in)`` or, by GPT-2, as ``(in, out)``."""
+"""A linear layer, with weights stored as ``(out, in)`` or, by GPT-2, as ``(in, out)``."""
 
 
 def linear_layers(module: nn.Module) -> dict[str, Linear]:
-    """Linear layers of the repeated blocks, by name; so neither a pooler nor a head is among them.
+    """Linear layers of the repeated blocks, by name, which excludes poolers and heads.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there are none.
     """
     blocks = [f"{name}." for name, part in module.named_modules() if isinstance(part, nn.ModuleList)]
     layers = {
@@ -39,12 +39,12 @@ def linear_layers(module: nn.Module) -> dict[str, Linear]:
         if isinstance(part, Linear) and name.startswith(tuple(blocks))
     }
     if not layers:
-        raise InputError(f"{type(module).__name__} has no linear layer in a list of blocks: only a prefix may fit it")
+        raise InputError(f"{type(module).__name__} has no linear layer in a list of blocks: only a prefix may work")
     return layers
 
 
 def chosen_layers(layers: dict[str, Linear], targets: tuple[str, ...]) -> list[str]:
-    """Names of the layers that end in one of the targets; all if there are none.
+    """Names of the layers that end in one of the targets; without targets, all layers.
 
     Raises:
         InputError: If a target matches no layer.
@@ -57,10 +57,10 @@ def chosen_layers(layers: dict[str, Linear], targets: tuple[str, ...]) -> list[s
 
 
 def keys_values_and_feed_forward(layers: dict[str, Linear]) -> list[str]:
-    """Names of the layers that IA³ scales: keys, values, and what closes the feed-forward.
+    """Names of the layers that IA³ scales: keys, values, and the last layer of the feed-forward network.
 
     Raises:
-        InputError: If they cannot be told apart by name and shape.
+        InputError: If name and shape do not identify them.
     """
     read = [name for name in layers if "att" in _within_block(name).lower() and name.rpartition(".")[2][0] in "kv"]
     last = [name for name, layer in layers.items() if closes_feed_forward(name, layer)]
@@ -71,7 +71,7 @@ def keys_values_and_feed_forward(layers: dict[str, Linear]) -> list[str]:
 
 
 def closes_feed_forward(name: str, layer: Linear) -> bool:
-    """Whether a layer leads back from the feed-forward's larger width; IA³ scales what goes into it."""
+    """Whether a layer is the feed-forward network's down-projection; IA³ scales its input."""
     into, out = layer.weight.shape if isinstance(layer, Conv1D) else layer.weight.T.shape
     return "att" not in _within_block(name).lower() and into > out
 
@@ -81,7 +81,7 @@ def _ends_in(name: str, target: str) -> bool:
 
 
 def _within_block(name: str) -> str:
-    """``encoder.layer.11.attention.self.query`` is ``attention.self.query``, whatever the block."""
+    """Name within the block: ``encoder.layer.11.attention.self.query`` becomes ``attention.self.query``."""
     parts = name.split(".")
     return ".".join(parts[max(place for place, part in enumerate(parts) if part.isdigit()) + 1 :])
 
@@ -89,12 +89,12 @@ def _within_block(name: str) -> str:
 AdapterKind = Literal["lora", "adalora", "ia3", "prefix"]
 
 PREFIX_SCALE = 0.02
-"""Standard deviation of a new prefix: unlike each other, but small beside a text's own keys and values."""
+"""Scale of a new prefix: its vectors differ, but are small compared with a text's own keys and values."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    r"""What is added to a frozen layer :math:`W` (or, by a prefix, to its attention).
+    r"""Adapter settings: what to add to a frozen layer :math:`W` or, by a prefix, to its attention.
 
     .. math::
         \text{lora:} \quad & W + \tfrac{\alpha}{r} B A, \qquad A \in \mathbb{R}^{r \times d}, B = 0 \\
@@ -103,17 +103,17 @@ class Adapter:
         \text{ia3:} \quad & \operatorname{diag}(\ell) W, \qquad \ell = 1, \text{ on keys, values, feed-forward} \\
         \text{prefix:} \quad & r \text{ learned keys and values per layer, in front of the text's own}
 
-    All but the prefix begin as the identity: the adapted model starts where the original stands.
+    All except the prefix start as the identity: the adapted model initially computes what the original does.
 
     Attributes:
         kind: ``"lora"``, ``"adalora"``, ``"ia3"`` or ``"prefix"``.
-        rank: :math:`r`: of the update (AdaLoRA begins with half as much again and ends with this on average), or
-            the number of learned keys per layer; IA³ has none.
-        alpha: Scale of the update of LoRA and AdaLoRA.
-        dropout: On the input of the update of LoRA and AdaLoRA.
-        targets: Ends of the names of the layers to adapt, such as ``("query", "value")``; by default the linear layers
-            of all blocks (IA³: keys, values, and the feed-forward's last).
-        steps: Optimiser steps of the whole run, over which AdaLoRA takes away ranks.
+        rank: :math:`r`, rank of the update (AdaLoRA starts with 1.5 times as much and ends with this on average), or
+            the number of learned keys per layer of a prefix; IA³ ignores it.
+        alpha: :math:`\alpha`, scale of the update of LoRA and AdaLoRA.
+        dropout: Dropout probability on the input of the update of LoRA and AdaLoRA.
+        targets: Suffixes of the names of the layers to adapt, such as ``("query", "value")``; by default the linear
+            layers of all blocks (IA³: keys, values, and the last layer of the feed-forward network).
+        steps: Optimiser steps of the whole run, over which AdaLoRA removes ranks.
         seed: Seed of the new weights.
 
     Raises:
@@ -142,24 +142,24 @@ class Adapter:
         if self.rank < 1:
             raise InputError(f"rank={self.rank} is too small: give 1 or more")
         if not self.alpha > 0:
-            raise InputError(f"alpha={self.alpha} has to be above 0; twice the rank is usual")
+            raise InputError(f"alpha={self.alpha} must be above 0; twice the rank is usual")
         if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout={self.dropout} has to be at least 0 and below 1")
+            raise InputError(f"dropout={self.dropout} must be at least 0 and below 1")
 
 
 def adapt(module: nn.Module, adapter: Adapter) -> peft.PeftModel:
-    """Freeze a transformer and add an adapter, the only part that learns from here on.
+    """Freeze a transformer and add an adapter, the only trainable part from then on.
 
     Args:
-        module: A transformer without head, as ``LanguageEncoder.model`` gives it; changed in place.
-        adapter: What to add, and where.
+        module: A transformer without a head, such as ``LanguageEncoder.model``; changed in place.
+        adapter: Settings of the adapter.
 
     Returns:
-        The adapted transformer, which is called like the original.
+        The adapted transformer, with the interface of the original.
 
     Raises:
-        InputError: If a target matches no layer, no layer can be found, AdaLoRA has no ``steps``, or a prefix meets
-            targets, a network that is adapted already or gradient checkpointing.
+        InputError: If a target matches no layer, no layer can be found, AdaLoRA has no ``steps``, the network
+            has an adapter already, or a prefix is combined with targets or gradient checkpointing.
 
     See: chapter 6.
 
@@ -179,15 +179,15 @@ def adapt(module: nn.Module, adapter: Adapter) -> peft.PeftModel:
     if adapter.kind == "prefix":
         for weight in filter(lambda weight: weight.requires_grad, adapted.parameters()):
             weight.data.mul_(PREFIX_SCALE)
-        del adapted.word_embeddings  # a second name of the base's, which a prefix never reads: no checkpoint takes two
+        del adapted.word_embeddings  # an unused alias of the base's embeddings: checkpoints reject shared tensors
     return adapted
 
 
 def merge(module: nn.Module) -> nn.Module:
-    """Fold an adapter into the weights that it changes: the same function without the extra work.
+    """Merge an adapter into the weights that it changes: the same function without the extra computation.
 
     Args:
-        module: What :func:`adapt` gave, trained or not; changed in place.
+        module: Result of :func:`adapt`, trained or not; changed in place.
 
     Returns:
         The plain transformer.
@@ -196,7 +196,7 @@ def merge(module: nn.Module) -> nn.Module:
         InputError: If there is no adapter, or it is a prefix, which changes no weight.
     """
     if not isinstance(module, peft.PeftModel):
-        raise InputError("there is no adapter to merge: this is a model as it was loaded")
+        raise InputError("there is no adapter to merge: this model has none")
     if module.active_peft_config.is_prompt_learning:
         raise InputError("a prefix cannot be merged: it adds keys and values, not weights; save it as an adapter")
     merged: nn.Module = module.merge_and_unload()
@@ -204,7 +204,7 @@ def merge(module: nn.Module) -> nn.Module:
 
 
 def parameter_counts(module: nn.Module) -> tuple[int, int]:
-    """Numbers of parameters: those that learn, and all.
+    """Number of trainable parameters, and of all parameters.
 
     >>> parameter_counts(nn.Linear(2, 3))
     (9, 9)
@@ -214,17 +214,18 @@ def parameter_counts(module: nn.Module) -> tuple[int, int]:
 
 
 def orthogonality_penalty(module: nn.Module) -> Tensor:
-    r"""AdaLoRA's regulariser, to be added to the loss: keeps the triplets of an update apart.
+    r"""AdaLoRA's regulariser, to be added to the loss: keeps the factors of an update close to orthogonal.
 
     .. math:: R = \frac{1}{2n} \sum_{k=1}^{n} \lVert P_k^\top P_k - I \rVert_F + \lVert Q_k Q_k^\top - I \rVert_F
 
-    Only so is the size of :math:`\lambda_i` comparable within an update. The authors weigh it by 0.1 to 0.5.
+    Only then are the magnitudes of the :math:`\lambda_i` comparable within an update. The authors use weights of 0.1 to
+    0.5.
 
     Args:
-        module: A network with AdaLoRA layers somewhere in it.
+        module: A network that may contain AdaLoRA layers.
 
     Returns:
-        A scalar; 0 where there is no such layer.
+        A scalar; 0 without such layers.
 
     References:
         Zhang et al. (2023), equation 4, https://arxiv.org/abs/2303.10512.
@@ -242,29 +243,29 @@ def orthogonality_penalty(module: nn.Module) -> Tensor:
 
 
 def allocate_ranks(module: nn.Module, step: int) -> None:
-    r"""AdaLoRA's step: take ranks from the updates that need them least, over the whole network.
+    r"""AdaLoRA's rank allocation: remove the least important ranks, over the whole network.
 
-    A triplet counts as much as the running mean of :math:`|w \, \partial L / \partial w|` over its weights. Between a
-    tenth and two thirds of the run the budget falls along a cubic from the first rank to the last.
+    The importance of a triplet is the running mean of :math:`|w \, \partial L / \partial w|` over its weights. Between
+    a tenth and two thirds of the run the budget falls along a cubic from the initial rank to the final one.
 
     Args:
-        module: A network with AdaLoRA layers somewhere in it; without them nothing happens.
-        step: Number of the optimiser step just made, from 1; the gradients have to be there still.
+        module: A network that may contain AdaLoRA layers; without them nothing happens.
+        step: Number of the optimiser step just made, from 1; its gradients must still be present.
     """
     for tuner in _rank_allocating(module):
         tuner.update_and_allocate(step)
 
 
 class RankAllocation(TrainerCallback):
-    """Calls :func:`allocate_ranks` when ``transformers.Trainer`` has made a step and still has its gradients.
+    """Call :func:`allocate_ranks` after each step of ``transformers.Trainer``, while the gradients are present.
 
-    A resumed run keeps the ranks that were taken away, and begins anew to average what the others are worth.
+    A resumed run keeps removed ranks removed, and restarts the running means of the importance of the others.
     """
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Read the ranks of a resumed run off its weights, where those taken away are exactly 0."""
+        """Restore the ranks of a resumed run from its weights, where removed ranks are exactly 0."""
         for tuner in _rank_allocating(kwargs["model"]) if state.global_step else ():
             scales = {name: weight for name, weight in tuner.model.named_parameters() if ".lora_E." in name}
             config: Any = tuner.peft_config[tuner.trainable_adapter_name]
@@ -273,7 +274,7 @@ class RankAllocation(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take away ranks."""
+        """Remove ranks."""
         allocate_ranks(kwargs["model"], state.global_step + 1)
 
 
@@ -283,10 +284,10 @@ def _rank_allocating(module: nn.Module) -> Iterator[peft.AdaLoraModel]:
 
 @contextmanager
 def without_known_warnings() -> Iterator[None]:
-    """Leave out warnings that no caller can do anything about.
+    """Suppress warnings that no caller can act on.
 
-    Transformers announces new names for gradient checkpointing, of which peft and its own 5.0 do not know; peft looks
-    for the ranks of a saved AdaLoRA under names that are not theirs, before it finds them.
+    Transformers announces new names for gradient checkpointing that neither peft nor its own version 5.0 uses; peft
+    looks for the ranks of a saved AdaLoRA under wrong names before it finds them.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
@@ -298,7 +299,7 @@ def _configuration(module: nn.Module, adapter: Adapter) -> peft.PeftConfig:
     task = peft.TaskType.FEATURE_EXTRACTION
     if adapter.kind == "prefix":
         if adapter.targets:
-            raise InputError(f"a prefix has no targets, {adapter.targets} was given: leave them out")
+            raise InputError(f"a prefix has no targets, {adapter.targets} was given: omit them")
         return peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=adapter.rank)
     layers = linear_layers(module)
     if adapter.kind == "ia3":
@@ -316,7 +317,7 @@ def _configuration(module: nn.Module, adapter: Adapter) -> peft.PeftConfig:
     if adapter.kind == "lora":
         return peft.LoraConfig(r=adapter.rank, **common)
     if adapter.steps < 1:
-        raise InputError(f"steps={adapter.steps}: AdaLoRA takes ranks away over a run; give its number of steps")
+        raise InputError(f"steps={adapter.steps}: AdaLoRA removes ranks over a run; give its number of steps")
     return peft.AdaLoraConfig(
         init_r=adapter.rank + math.ceil(adapter.rank / 2),
         target_r=adapter.rank,

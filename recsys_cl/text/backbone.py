@@ -1,8 +1,8 @@
-"""Transformer backbone: loaded when it is first asked for, adapted, in the precision asked for, with packed weights.
+"""Transformer backbone: loaded lazily, with an optional adapter, a choice of precision and packed weights.
 
-Packed weights are laid out once for the kernels of oneDNN, for faster matrix products on a CPU. PyTorch multiplies
-float32 matrices by MKL, which leaves half of the speed of some processors unused (measured on one core of an AMD EPYC
-with AVX-512: 85 GFLOP/s against 190 with packed weights); where MKL is as fast, nothing is lost.
+Packed weights are laid out once for oneDNN's kernels, for faster matrix products on a CPU. PyTorch multiplies float32
+matrices with MKL, which leaves half of the speed of some processors unused (measured on one core of an AMD EPYC with
+AVX-512: 85 GFLOP/s against 190 with packed weights); where MKL is as fast, nothing is lost.
 
 See: chapter 6.
 """
@@ -26,15 +26,15 @@ from recsys_cl.text.adapters import Adapter, adapt, merge, without_known_warning
 from recsys_cl.text.storage import SavedAdapter, file_digests, find_pretrained, save_adapter, save_model
 
 LARGEST = 10**9
-"""Weights up to which a second copy, packed, is made."""
+"""Maximum number of weights for which a packed copy is made."""
 
 
 @contextmanager
 def packed_weights(module: nn.Module) -> Iterator[None]:
-    """Let the linear layers of a float32 model on a CPU run on packed weights, without gradient, for a while.
+    """Context manager: run the linear layers of a float32 model on a CPU with packed weights, without gradient.
 
-    Only the order of additions changes. The copies are dropped at the end: weights may change after that. Where oneDNN
-    is missing or does not apply, the layers run as they are.
+    Only the order of additions changes. The packed copies are dropped at the end, because the weights may change later.
+    If oneDNN is missing or does not apply, the layers run unchanged.
 
     Args:
         module: Any network.
@@ -62,13 +62,13 @@ def _linear(packed: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
 
 
 def _has_onednn() -> bool:
-    """The operators are those that ``torch.compile`` uses; they are not a promise of PyTorch."""
+    """Whether the operators exist: ``torch.compile`` uses them, but they are not part of PyTorch's public API."""
     names = ("_reorder_linear_weight", "_linear_pointwise")
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 def _can_be_packed(part: nn.Module) -> TypeGuard[nn.Linear]:
-    """Plain linear layers alone: a subclass, or a layer that somebody has patched, may compute something else."""
+    """Whether this is a plain linear layer: a subclass or a patched layer may compute something else."""
     return (
         type(part) is nn.Linear
         and "forward" not in part.__dict__
@@ -81,22 +81,22 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class Backbone:
-    """A transformer without head, from token ids to hidden states.
+    """A transformer without a head, from token ids to hidden states.
 
     Args:
-        model: See :class:`~recsys_cl.text.encoder.LanguageEncoder`.
-        revision: Of a hub name.
-        saved: Adapter that ``model`` is the base of.
-        adapter: Adapter to add.
+        model: Name or path of the model; see :class:`~recsys_cl.text.encoder.LanguageEncoder`.
+        revision: Commit, tag or branch of a hub name.
+        saved: Saved adapter whose base is ``model``.
+        adapter: New adapter to add.
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``.
-        checkpointing: Whether blocks are computed again in the backward pass.
-        device: Where it runs.
+        checkpointing: Whether to recompute blocks in the backward pass (gradient checkpointing).
+        device: Device to run on.
 
     Attributes:
         config: Configuration of the whole model.
-        tokenizer: Its tokenizer.
-        dim: Length of a hidden state.
-        context: Tokens that positions and tokenizer allow; a prefix takes some of the former.
+        tokenizer: Tokenizer of the model.
+        dim: Width of a hidden state.
+        context: Maximum number of tokens, limited by the positions (less those of a prefix) and the tokenizer.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ class Backbone:
 
     @property
     def module(self) -> nn.Module:
-        """The transformer, in evaluation mode when it has just been loaded."""
+        """The transformer, loaded on first access, in evaluation mode."""
         if self._module is None:
             self._whole = self._pretrained.load(AutoModel, use_safetensors=True, dtype=torch.float32)
             module = self._whole.get_encoder() if self.config.is_encoder_decoder else self._whole
             caches = "use_cache" in inspect.signature(module.forward).parameters
-            self._arguments = {"use_cache": False} if caches else {}  # keys and values of a decoder: never asked for
+            self._arguments = {"use_cache": False} if caches else {}  # a decoder's keys and values are never used
             if self._checkpointing:
                 _checkpoint(module)
             if self._saved:
@@ -143,7 +143,7 @@ class Backbone:
 
     @property
     def half(self) -> torch.dtype | None:
-        """What autocast computes in; None without it."""
+        """Data type of autocast; ``None`` without autocast."""
         if self._precision == "bfloat16":
             return torch.bfloat16
         if self._precision == "float32" or self._device.type != "cuda":
@@ -162,7 +162,7 @@ class Backbone:
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Neither gradient nor dropout, and the fastest arithmetic there is; the mode is as it was afterwards."""
+        """Context manager: no gradient, no dropout, fastest available arithmetic; restores the mode afterwards."""
         module = self.module
         training = module.training
         module.eval()
@@ -173,7 +173,7 @@ class Backbone:
             module.train(training)
 
     def merge(self) -> None:
-        """Fold the adapter into the weights.
+        """Merge the adapter into the weights.
 
         Raises:
             InputError: If there is no adapter, or it is a prefix.
@@ -182,7 +182,7 @@ class Backbone:
         self._saved = self._adapter = None
 
     def save(self, folder: Path) -> None:
-        """Write the adapter, where there is one, else the whole model and its tokenizer."""
+        """Write the adapter if there is one, otherwise the whole model and its tokenizer."""
         if isinstance(self.module, peft.PeftModel):
             base, revision = self._pretrained.reference, self._pretrained.revision
             save_adapter(self.module, folder, base=base, revision=revision)
@@ -190,7 +190,7 @@ class Backbone:
             save_model(self._whole, self.tokenizer, folder)
 
     def identity(self) -> list[object]:
-        """What differs whenever a hidden state may: the model's content, its adapter, the arithmetic."""
+        """Cache key of the hidden states: the model's content, its adapter and the arithmetic."""
         added = file_digests(self._saved.folder) if self._saved else None
         return [self._pretrained.identity(), added, repr(self._adapter), str(self.half), self._device.type]
 
@@ -200,4 +200,4 @@ def _checkpoint(module: Any) -> None:
         with without_known_warnings():
             module.gradient_checkpointing_enable({"use_reentrant": False})
     except ValueError as error:
-        raise InputError(f"{type(module).__name__} has no gradient checkpointing: leave checkpointing out") from error
+        raise InputError(f"{type(module).__name__} has no gradient checkpointing: omit checkpointing") from error

@@ -1,4 +1,4 @@
-"""Causal language models that read and write: how likely a text is, and what comes after it.
+"""Causal language models (decoders): likelihood and perplexity of texts, and text generation.
 
 See: chapter 1 (what a decoder computes), chapter 3 (recommending with it).
 """
@@ -33,32 +33,32 @@ from recsys_cl.text.storage import Pretrained, choose_device, find_pretrained
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 SCORED_AT_ONCE = 1024
-"""Tokens of continuations per forward pass: their logits over a vocabulary of 50,000 take 200 MB."""
+"""Continuation tokens per forward pass: their logits over a vocabulary of 50,000 take 200 MB."""
 
 
 class LanguageModel:
     """Score and write text with any Hugging Face causal language model.
 
-    Weights are read from safetensors only (GGUF is converted first), without remote code. Texts stand for themselves:
-    an instruction needs :meth:`chat` around it.
+    Weights are read from safetensors only (GGUF is converted first), without remote code. Prompts are plain text:
+    wrap an instruction with :meth:`chat`.
 
     Args:
         model: An asset (``"smollm2"``), a folder, or a hub name such as ``"HuggingFaceTB/SmolLM2-360M-Instruct"``.
-        revision: Commit, tag or branch of a hub name; give a commit for results that can be repeated.
-        device: ``None`` takes CUDA, then MPS, then the CPU.
-        max_length: Tokens of prompt and continuation together (or the model's own limit).
-        batch_size: Prompts that are continued side by side.
-        precision: ``"float32"``; ``"bfloat16"`` halves the memory and, where the processor knows it, the time or
-            more, at about three digits; ``"auto"`` takes bfloat16 on CUDA.
+        revision: Commit, tag or branch of a hub name; give a commit for reproducible results.
+        device: Device; ``None`` takes CUDA, then MPS, then the CPU.
+        max_length: Maximum number of tokens of prompt and continuation together (capped at the model's own limit).
+        batch_size: Number of prompts to continue in parallel.
+        precision: ``"float32"``; ``"bfloat16"`` halves the memory and, if the processor supports it, at least halves
+            the time, at a precision of about three digits; ``"auto"`` takes bfloat16 on CUDA.
 
     Attributes:
-        name: The model's name.
+        name: Name of the model.
         model: The transformer itself.
-        tokenizer: Its tokenizer.
+        tokenizer: Tokenizer of the model.
 
     Raises:
-        InputError: The model or an option is unknown, or the model is no causal language model.
-        AssetError: A named asset cannot be fetched.
+        InputError: If the model or an option is unknown, or the model is not a causal language model.
+        AssetError: If a named asset cannot be fetched.
 
     See: chapter 1, chapter 3.
 
@@ -78,9 +78,9 @@ class LanguageModel:
         batch_size: int = 16,
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
     ) -> None:
-        for option, value, least in (("max_length", max_length, 2), ("batch_size", batch_size, 1)):
-            if value < least:
-                raise InputError(f"{option}={value} is too small; give {least} or more")
+        for option, value, minimum in (("max_length", max_length, 2), ("batch_size", batch_size, 1)):
+            if value < minimum:
+                raise InputError(f"{option}={value} is too small; give {minimum} or more")
         if precision not in PRECISIONS:
             raise InputError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
         self.device, self.batch_size = choose_device(device), batch_size
@@ -98,11 +98,11 @@ class LanguageModel:
         self._starts_itself = bool(self.tokenizer("")["input_ids"])
 
     def chat(self, message: str, *, system: str | None = None) -> str:
-        """A message as the prompt that the model was trained to answer: its chat template, filled.
+        """Turn a message into a prompt by the model's chat template.
 
         Args:
-            message: What the user says.
-            system: Instruction that comes first; ``None`` leaves it to the template.
+            message: Message of the user.
+            system: System message; ``None`` leaves it to the template.
 
         Raises:
             InputError: If the model has no chat template.
@@ -114,16 +114,16 @@ class LanguageModel:
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def log_likelihood(self, prompt: str, continuations: Sequence[str]) -> tuple[Tensor, Tensor]:
-        r"""How likely the model finds each continuation of a prompt, which is read once for all of them.
+        r"""Log-likelihood of each continuation of a prompt, which is encoded once for all of them.
 
         .. math:: \log p(c \mid x) = \sum_{t=1}^{|c|} \log p(c_t \mid x, c_{<t})
 
-        A tokenizer may merge the end of the prompt with what follows. So prompt and continuation are tokenised as one
-        text, and what is scored begins where the texts, the prompt among them, stop having the same tokens: the same
-        place for all continuations of a call.
+        A tokenizer may merge the end of the prompt with what follows. Prompt and continuation are therefore tokenised
+        as one text, and scoring starts after the longest token prefix that the prompt and all texts share: at the same
+        position for all continuations of a call.
 
         Args:
-            prompt: May be empty. The space before a continuation belongs to the continuation, not to the prompt.
+            prompt: Prompt; may be empty. A space before the continuation belongs to the continuation, not the prompt.
             continuations: Any number of texts, none of them empty.
 
         Returns:
@@ -149,15 +149,15 @@ class LanguageModel:
         return self._score(prefix, rests)
 
     def perplexity(self, texts: Sequence[str]) -> Tensor:
-        r"""How many equally likely tokens the model hesitates between, on the average over a text.
+        r"""Perplexity of each text: the effective number of equally likely next tokens.
 
         .. math:: \exp\Bigl(-\frac{1}{T} \sum_{t=1}^T \log p(x_t \mid x_{<t})\Bigr)
 
         Args:
-            texts: Longer ones are cut at the context's length, with a warning.
+            texts: Texts; those longer than the context are truncated, with a warning.
 
         Returns:
-            One number per text, ``(n,)``. It counts tokens: compare models by it only if they share a tokenizer.
+            ``(n,)`` perplexity per token. It is comparable only between models that share a tokenizer.
 
         Raises:
             InputError: If a text is empty.
@@ -191,18 +191,18 @@ class LanguageModel:
     ) -> list[Generation]:
         """Continue each prompt.
 
-        What is drawn is a function of the seed, the prompt's place in the list and the number of tokens before; other
-        prompts in the list have no part in it (up to rounding, which differs between widths of a batch).
+        Random draws are keyed by the seed, the prompt's index and the number of tokens generated so far; other prompts
+        have no influence (up to rounding, which depends on the width of a batch).
 
         Args:
             prompts: Any number of texts; one that leaves no room for ``max_new_tokens`` loses its beginning, with a
                 warning.
-            max_new_tokens: Most tokens to write after a prompt.
-            temperature: 0 writes the most likely token each time; see
+            max_new_tokens: Maximum number of tokens to generate per prompt.
+            temperature: Sampling temperature; 0 always takes the most likely token. See
                 :func:`~recsys_cl.text.decoding.sample_token`.
-            top_p: Share of the probability from which is drawn.
-            seed: Of what is drawn at ``temperature > 0``.
-            timeout: Seconds for the whole call; what is written by then is returned. ``None`` sets no limit.
+            top_p: Probability mass of the most likely tokens to sample from (nucleus sampling).
+            seed: Seed of the draws at ``temperature > 0``.
+            timeout: Time limit of the whole call in seconds; returns what is generated by then. ``None`` sets no limit.
 
         Returns:
             One result per prompt, in their order.
@@ -214,10 +214,12 @@ class LanguageModel:
         if not 1 <= max_new_tokens < self.max_length:
             raise InputError(f"max_new_tokens={max_new_tokens}; give 1 to {self.max_length - 1} (the context less one)")
         if not 0 <= temperature < float("inf") or not 0 < top_p <= 1:
-            raise InputError(f"temperature={temperature}, top_p={top_p}; give at least 0, and above 0 up to 1")
+            raise InputError(
+                f"temperature={temperature}, top_p={top_p}; give a temperature of at least 0 and top_p above 0, up to 1"
+            )
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         ids = self._keep_ends([self._ids(prompt) for prompt in prompts], self.max_length - max_new_tokens)
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # alike lengths together: little padding
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # similar lengths together: little padding
         done: dict[int, Generation] = {}
         with torch.inference_mode(), tqdm(total=len(ids), desc=self.name, unit="text", delay=5) as bar:
             for start in range(0, len(ids), self.batch_size):
@@ -262,7 +264,7 @@ class LanguageModel:
         return written
 
     def _ended(self, tokens: list[int], over: bool) -> Generation:
-        """What was written up to the first token that stops; ``over`` if there was room for more."""
+        """The text up to the first stop token; ``over`` says that time ran out before the maximum length."""
         end = next((place for place, token in enumerate(tokens) if token in self._stops), None)
         text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         finished: Literal["stop", "length", "timeout"] = "timeout" if over else "length"
@@ -288,7 +290,7 @@ class LanguageModel:
         return log_prob, lengths
 
     def _score_batch(self, cache: Any, rests: list[list[int]]) -> Tensor:
-        """Log-probability of the second and later tokens of each row, after a prefix that the cache has read."""
+        """Log-probability of the second and later tokens of each row, given the prefix in the cache."""
         width = max(map(len, rests))
         ids = torch.tensor([rest + [0] * (width - len(rest)) for rest in rests], device=self.device)  # (B, T)
         mask = torch.tensor([[1] * len(rest) + [0] * (width - len(rest)) for rest in rests], device=self.device)
@@ -303,14 +305,14 @@ class LanguageModel:
         return continuation_log_likelihood(logits, ids[:, 1:], mask[:, 1:])  # (B,)
 
     def _ids(self, text: str) -> list[int]:
-        """Tokens of a text, the first of which starts it: the tokenizer's own, a chat template's, or else ours."""
+        """Token ids with a start token: from the tokenizer, a chat template in the text, or added here."""
         bos = self.tokenizer.bos_token
         started = bool(bos) and text.startswith(bos)
         ids = list(self.tokenizer(text, add_special_tokens=not started, verbose=False)["input_ids"])
         return ids if started or self._starts_itself else [self._start, *ids]
 
     def _keep_ends(self, rows: list[list[int]], room: int) -> list[list[int]]:
-        """Cut prompts from the left, where they are oldest, and say once how many."""
+        """Truncate prompts on the left, and warn once with their number."""
         long = [len(row) for row in rows if len(row) > room]
         if long:
             warnings.warn(
@@ -329,7 +331,7 @@ def _load(found: Pretrained, dtype: torch.dtype) -> tuple[Any, Any]:
     model, report = found.load(AutoModelForCausalLM, **options)
     if report["missing_keys"]:
         raise InputError(
-            f"{found.name!r} is no causal language model: it has no weights for "
+            f"{found.name!r} is not a causal language model: it has no weights for "
             f"{sorted(report['missing_keys'])[0]!r}; give a decoder, for example smollm2"
         )
     return tokenizer, model

@@ -1,4 +1,4 @@
-"""Decoding: likelihood of given tokens and sampling of the next one, from a causal language model's logits.
+"""Decoding from a causal language model's logits: likelihood of given tokens, and temperature and nucleus sampling.
 
 See: chapter 1.
 """
@@ -15,17 +15,17 @@ from torch import Tensor
 from recsys_cl.errors import InputError
 
 DOCUMENT_START = "<|endoftext|>"
-"""Stands between documents where descendants of GPT-2 are pre-trained, whatever a chat model's tokenizer calls bos."""
+"""Separator of documents in the pre-training of GPT-2's descendants, whatever bos token a chat model defines."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model wrote after one prompt.
+    """Generated continuation of one prompt.
 
     Attributes:
-        text: Without the prompt and without special tokens.
-        tokens: Number of tokens written.
-        finished: Why it ended: the model closed the text, ``max_new_tokens`` was reached, or the time was up.
+        text: Generated text, without the prompt and special tokens.
+        tokens: Number of generated tokens.
+        finished: Why generation ended: at a stop token, at ``max_new_tokens``, or at the time limit.
     """
 
     text: str
@@ -34,17 +34,17 @@ class Generation:
 
 
 def continuation_log_likelihood(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-    r"""Log-probability of each row of tokens under the logits that predict them.
+    r"""Log-likelihood of each row of tokens under the logits that predict them.
 
     .. math:: \log p(c \mid x) = \sum_t m_t \log \frac{e^{z_{t, c_t}}}{\sum_v e^{z_{t, v}}}
 
     Args:
-        logits: ``(batch, tokens, vocabulary)``; row :math:`t` was computed from what stands before token :math:`t`.
-        ids: The tokens that came, ``(batch, tokens)``.
+        logits: Logits ``(batch, tokens, vocabulary)``; row :math:`t` is computed from the tokens before :math:`t`.
+        ids: Observed token ids, ``(batch, tokens)``.
         mask: 1 for a token, 0 for padding, ``(batch, tokens)``.
 
     Returns:
-        ``(batch,)`` in nats.
+        Log-likelihoods in nats, ``(batch,)``.
 
     See: chapter 1.
 
@@ -58,15 +58,15 @@ def continuation_log_likelihood(logits: Tensor, ids: Tensor, mask: Tensor) -> Te
 
 
 def sample_token(logits: Tensor, uniform: Tensor, *, temperature: float, top_p: float) -> Tensor:
-    r"""Choose the next token of each row: the most likely one, or by chance among the likely ones.
+    r"""Choose the next token of each row: greedily, or by temperature and nucleus (top-p) sampling.
 
-    With :math:`p \propto e^{z / \tau}` in descending order and :math:`k` the least number of tokens with
+    With :math:`p \propto e^{z / \tau}` in descending order and :math:`k` the minimum number of tokens with
     :math:`\sum_{i \le k} p_i \ge \rho`, the token is the first at which :math:`\sum_{i \le j} p_i` exceeds
     :math:`u \sum_{i \le k} p_i`.
 
     Args:
-        logits: ``(batch, vocabulary)``.
-        uniform: :math:`u` in [0, 1), ``(batch,)``.
+        logits: Logits :math:`z`, ``(batch, vocabulary)``.
+        uniform: Uniform random numbers :math:`u` in [0, 1), ``(batch,)``.
         temperature: :math:`\tau \ge 0`; 0 takes the most likely token.
         top_p: :math:`\rho` in (0, 1]; 1 keeps the whole vocabulary.
 
@@ -92,22 +92,22 @@ def sample_token(logits: Tensor, uniform: Tensor, *, temperature: float, top_p: 
 
 
 def stop_ids(tokenizer: Any, model: Any) -> list[int]:
-    """Every token that the tokenizer or the model's generation settings call the end."""
+    """Ids of all end tokens of the tokenizer and of the model's generation settings."""
     ends = model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     return sorted({int(end) for end in [*ends, tokenizer.eos_token_id] if end is not None})
 
 
 def start_id(tokenizer: Any, name: str) -> int:
-    """The token that stands before a text of which nothing is known."""
+    """Id of the token that starts a text without a prompt."""
     known = tokenizer.get_vocab().get(DOCUMENT_START)
     for token_id in (known, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
         if token_id is not None:
             return int(token_id)
-    raise InputError(f"the tokenizer of {name!r} has no bos, eos or pad token to begin a text with: set one")
+    raise InputError(f"the tokenizer of {name!r} has no bos, eos or pad token to start a text with: set one")
 
 
 def common_prefix(rows: list[list[int]]) -> int:
-    """Number of tokens that all rows begin with."""
+    """Length of the longest common prefix of all rows, in tokens."""
     first, last = min(rows), max(rows)  # in lexicographic order all others lie between
     return next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))

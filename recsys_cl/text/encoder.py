@@ -1,4 +1,4 @@
-"""Sentence encoder: tokenise, encode, pool; tokens in, one vector per text out."""
+"""Sentence encoder: tokenise, encode and pool texts to one vector each, for inference and fine-tuning."""
 
 from __future__ import annotations
 
@@ -24,58 +24,59 @@ from recsys_cl.text.storage import Options, cached_vectors, choose_device, find_
 from recsys_cl.text.tokens import POOLINGS, Pooling, TextTokens, batches, cut_message
 
 CACHE_SIZED, LARGE = 1024, 32_768
-"""Tokens of a batch: on a CPU what its caches hold, elsewhere what keeps the device busy."""
+"""Tokens per batch: on a CPU as many as fit its caches, elsewhere enough to keep the device busy."""
 
 REMEMBERED = 100_000
-"""Distinct texts whose token ids are kept in memory."""
+"""Maximum number of distinct texts whose token ids are kept in memory."""
 
 
 class LanguageEncoder:
-    r"""Turn texts into vectors with any Hugging Face encoder or decoder, as it is or while it learns.
+    r"""Embed texts with any Hugging Face encoder or decoder, frozen or during fine-tuning.
 
-    Weights are read from safetensors (or GGUF) only, without remote code. The model is loaded when the first text
-    that is not cached arrives. Embeddings are cached on disk, keyed by the model's content, the options and
-    the texts; once `model` has been handed out (it may be trained), the cache is neither read nor written.
+    Weights are read from safetensors (or GGUF) only, without remote code. The model is loaded when the first uncached
+    text arrives. Embeddings are cached on disk, keyed by the model's content, the options and the texts; once `model`
+    has been accessed (it may be trained), the cache is neither read nor written.
 
-    With :math:`P` parameters, of which :math:`T` learn under Adam, weights, gradients and moments take
-    :math:`4 P + 12 T` bytes; what the layers keep for the backward pass comes on top, and is what ``checkpointing``
-    computes twice instead. By this formula (of these, only MiniLM was run here):
+    With :math:`P` parameters, of which :math:`T` are trained by Adam, weights, gradients and moments take
+    :math:`4 P + 12 T` bytes. The activations kept for the backward pass come on top; ``checkpointing`` recomputes them
+    instead. By this formula (of these models, only MiniLM was run here):
 
     ======================================= ========= ========= =======================
-    model                                   as it is  all learn LoRA of rank 8
+    model                                   frozen    full      LoRA of rank 8
     ======================================= ========= ========= =======================
-    MiniLM, 22.7 M                          0.09 GB   0.36 GB   0.1 GB, 0.33 M learn
-    Qwen/Qwen3-Embedding-0.6B, 596 M        2.4 GB    9.5 GB    2.5 GB, 5.0 M learn
-    intfloat/e5-mistral-7b-instruct, 7.1 G  28 GB     114 GB    29 GB, 21 M learn
-    the same stored in 4 bits               4.2 GB    no        4.5 GB, 21 M learn
+    MiniLM, 22.7 M                          0.09 GB   0.36 GB   0.1 GB, 0.33 M
+    Qwen/Qwen3-Embedding-0.6B, 596 M        2.4 GB    9.5 GB    2.5 GB, 5.0 M
+    intfloat/e5-mistral-7b-instruct, 7.1 G  28 GB     114 GB    29 GB, 21 M
+    the same stored in 4 bits               4.2 GB    no        4.5 GB, 21 M
     ======================================= ========= ========= =======================
 
-    A model stored in 4 bits needs the package ``bitsandbytes`` and a GPU; its weights take :math:`0.56\,P` bytes.
+    The last column also gives the number of trained parameters. A model stored in 4 bits needs the package
+    ``bitsandbytes`` and a GPU; its weights take :math:`0.56\,P` bytes.
 
     Args:
         model: An asset (``"minilm"``, ``"smollm2"``), a folder (of transformers, of `save`, or with one GGUF file), or
             a hub name such as ``"Qwen/Qwen3-Embedding-0.6B"``.
-        revision: Commit, tag or branch of a hub name; give a commit for results that can be repeated.
+        revision: Commit, tag or branch of a hub name; give a commit for reproducible results.
         pooling: ``"mean"`` (sentence encoders), ``"cls"`` (BERT, BGE) or ``"last"`` (decoders; a text then ends in
-            an end-of-text token). By default what a saved encoder had, else ``"mean"``.
-        normalize: Scale each vector to unit length. By default as saved, else true.
-        max_length: Longer texts are cut after this many tokens (or the model's own limit). By default as saved, else
-            256.
-        adapter: Freeze the model and add these weights, which alone learn.
-        precision: ``"float32"``, ``"bfloat16"`` autocast, or ``"auto"``: half precision on CUDA alone.
-        checkpointing: In training, keep the input of each block only, and compute the rest again.
-        batch_tokens: Tokens per forward pass, padding included; the result does not depend on it. By default 1,024
+            an end-of-text token). By default that of a saved encoder, else ``"mean"``.
+        normalize: Whether to scale each vector to unit length. By default as saved, else true.
+        max_length: Maximum number of tokens; longer texts are truncated (capped at the model's own limit). By default
+            as saved, else 256.
+        adapter: Adapter to add and train; the model is frozen.
+        precision: ``"float32"``, ``"bfloat16"`` autocast, or ``"auto"``: half precision on CUDA only.
+        checkpointing: Gradient checkpointing: in training, keep only the input of each block and recompute the rest.
+        batch_tokens: Tokens per forward pass, including padding; the result does not depend on it. By default 1,024
             on a CPU and 32,768 elsewhere.
-        device: ``None`` takes CUDA, then MPS, then the CPU.
-        cache: Keep embeddings on disk.
+        device: Device; ``None`` takes CUDA, then MPS, then the CPU.
+        cache: Whether to cache embeddings on disk.
 
     Attributes:
-        name: The model's name.
-        dim: Length of a vector.
+        name: Name of the model.
+        dim: Width of a vector.
 
     Raises:
-        InputError: The model or an option is unknown.
-        AssetError: A named asset cannot be fetched.
+        InputError: If the model or an option is unknown.
+        AssetError: If a named asset cannot be fetched.
 
     See: chapter 1, chapter 3, chapter 6.
 
@@ -127,22 +128,22 @@ class LanguageEncoder:
 
     @property
     def model(self) -> nn.Module:
-        """The transformer itself, for fine-tuning; from here on ``encode`` bypasses the disk cache."""
+        """The transformer itself, for fine-tuning; after access, ``encode`` bypasses the disk cache."""
         self._cached = False
         return self._backbone.module
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts; equal texts are computed once, and neither order nor batch size changes a vector.
+        """Embed texts, without gradient; equal texts are computed once; order and batch size do not change a vector.
 
         Args:
-            texts: Any number of strings; an empty string is allowed. Those that have to be cut are counted in one
-                warning, whenever they are computed.
+            texts: Any number of strings; an empty string is allowed. One warning counts the texts that are truncated,
+                whenever they are computed.
 
         Returns:
             Float32 vectors on the CPU, ``(len(texts), dim)``, in the order of ``texts``.
 
         Raises:
-            InputError: ``texts`` is one string, or holds something that is not a string.
+            InputError: If ``texts`` is one string, or contains something that is not a string.
         """
         unique = sorted(set(_checked(texts)))
         if not unique:
@@ -156,21 +157,21 @@ class LanguageEncoder:
         return vectors[torch.tensor([row_of[text] for text in texts])]  # (n, d)
 
     def embed_unique(self, texts: Sequence[str]) -> Tensor:
-        r"""Vectors of a training batch, with gradient; each distinct text is tokenised and encoded once.
+        r"""Embed a training batch, with gradient; each distinct text is tokenised and encoded once.
 
         .. math:: \frac{\partial L}{\partial z_t} = \sum_{t_n = t} \frac{\partial L}{\partial v_n}, \qquad v_n = z_{t_n}
 
-        Texts of similar length share a forward pass. Under dropout, equal texts of one call have one mask: two views
-        of a text need two calls. What is longer than ``max_length`` is cut without a word; :meth:`tokenize` counts.
+        Texts of similar length share a forward pass. Equal texts of one call share a dropout mask: two views of a text
+        need two calls. Texts longer than ``max_length`` are truncated silently; :meth:`tokenize` warns.
 
         Args:
-            texts: At least one string.
+            texts: One or more strings.
 
         Returns:
             ``(len(texts), dim)`` float32 on the encoder's device, in the order of ``texts``.
 
         Raises:
-            InputError: ``texts`` is one string, is empty, or holds something that is not a string.
+            InputError: If ``texts`` is one string, is empty, or contains something that is not a string.
         """
         distinct = list(dict.fromkeys(_checked(texts)))
         if not distinct:
@@ -181,7 +182,7 @@ class LanguageEncoder:
         return torch.cat(parts)[rows]  # (n, d)
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Vectors of one padded batch, with gradient: the step that fine-tuning differentiates.
+        """Embed one padded batch of tokens, with gradient: the step that fine-tuning differentiates.
 
         Args:
             input_ids: Token ids, ``(batch, tokens)``.
@@ -199,7 +200,7 @@ class LanguageEncoder:
         return self._tokens.pad(self._counted_ids(_checked(texts)))
 
     def merge(self) -> None:
-        """Fold the adapter into the weights; from here on this is a plain model, saved as a whole.
+        """Merge the adapter into the weights; afterwards this is a plain model, saved as a whole.
 
         Raises:
             InputError: If there is no adapter, or it is a prefix.
@@ -208,11 +209,11 @@ class LanguageEncoder:
         self._backbone.merge()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write what ``LanguageEncoder(folder)`` needs to give the same vectors.
+        """Save the encoder: ``LanguageEncoder(folder)`` then gives the same vectors.
 
         Args:
-            folder: Made if it is missing. It gets the options, and the model with its tokenizer or, of an adapted
-                model, the adapter alone with the name of the model that it belongs to.
+            folder: Folder, created if missing. It gets the options and either the model with its tokenizer or, for an
+                adapted model, only the adapter with the name of its base model.
 
         Returns:
             The folder.
@@ -224,7 +225,7 @@ class LanguageEncoder:
         return folder
 
     def _compute(self, texts: list[str]) -> Tensor:
-        """Vectors without gradient and without dropout, with a bar if it takes long."""
+        """Embed without gradient and dropout, with a progress bar if it takes long."""
         rows = self._counted_ids(texts)
         out = torch.empty(len(rows), self.dim)
         with self._backbone.inference(), tqdm(total=len(rows), desc=self.name, unit="text", delay=5) as bar:
@@ -234,7 +235,7 @@ class LanguageEncoder:
         return out
 
     def _batches(self, rows: list[list[int]]) -> Iterator[tuple[list[int], Tensor]]:
-        """Numbers of texts of similar length, and their vectors ``(b, dim)``."""
+        """Yield the numbers of texts of similar length, and their vectors ``(b, dim)``."""
         for numbers in batches([len(row) for row in rows], self.batch_tokens):
             yield numbers, self.embed(*self._tokens.pad([rows[number] for number in numbers]))
 
@@ -265,7 +266,7 @@ class LanguageEncoder:
                 raise InputError(f"{option}={value} is too small: give 1 or more")
 
     def _key(self, texts: list[str]) -> str:
-        """Digest of everything that a vector depends on."""
+        """Hash of everything that a vector depends on."""
         options = [self.pooling, self.normalize, self.max_length]
         return hashlib.sha256(json.dumps([self._backbone.identity(), options, texts]).encode()).hexdigest()
 

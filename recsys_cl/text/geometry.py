@@ -1,14 +1,14 @@
-r"""The shape of a cloud of embeddings, and how to give it another.
+r"""Embedding geometry: anisotropy, effective rank, centring, whitening and nearest words.
 
-Vectors of a language model share a direction that says little about any text. Means and matrices are fitted on
-one set (the catalogue) and applied to others (users, queries), so fitting and applying are apart.
+The vectors of a language model share a direction that says little about any text. Means and matrices are fitted on one
+set (the catalogue) and applied to others (users, queries), so fitting and applying are separate steps.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -19,19 +19,19 @@ from recsys_cl.text.encoder import LanguageEncoder
 
 
 def mean_cosine(vectors: Tensor) -> Tensor:
-    r"""Mean cosine of all pairs: 0 for directions spread evenly, near 1 in a narrow cone (anisotropy).
+    r"""Mean cosine of all pairs, a measure of anisotropy: 0 for evenly spread directions, near 1 in a narrow cone.
 
     .. math:: \frac{1}{n (n - 1)} \sum_{i \neq j} \hat x_i^\top \hat x_j
         = \frac{\lVert \sum_i \hat x_i \rVert^2 - n}{n (n - 1)}
 
     Args:
-        vectors: ``(n, dim)`` with ``n >= 2``, none of them zero; normalised here.
+        vectors: ``(n, dim)`` with ``n >= 2``, none of them zero; need not be normalised.
 
     Returns:
         A scalar.
 
     Raises:
-        InputError: If there is no pair.
+        InputError: If there are fewer than two vectors.
 
     References:
         Ethayarajh (2019), How Contextual are Contextualized Word Representations?, EMNLP.
@@ -47,7 +47,7 @@ def mean_cosine(vectors: Tensor) -> Tensor:
 
 
 def effective_rank(vectors: Tensor) -> Tensor:
-    r"""How many directions the vectors use: the exponential of the entropy of their singular values' shares.
+    r"""Effective rank, the number of directions in use: exponential of the entropy of the normalised singular values.
 
     .. math:: \exp\Big({-\sum_k} p_k \log p_k\Big), \qquad p_k = \sigma_k / \textstyle\sum_l \sigma_l
 
@@ -74,14 +74,14 @@ def effective_rank(vectors: Tensor) -> Tensor:
 
 
 def centre(vectors: Tensor, mean: Tensor) -> Tensor:
-    """Take the catalogue's mean out of vectors and scale them to length 1.
+    """Centring: subtract the catalogue's mean from vectors and scale them to unit length.
 
     Args:
-        vectors: ``(n, dim)``.
-        mean: ``(dim,)``, of the catalogue, whatever ``vectors`` are.
+        vectors: ``(n, dim)`` vectors of items, users or queries.
+        mean: ``(dim,)`` mean of the catalogue.
 
     Returns:
-        ``(n, dim)``.
+        ``(n, dim)`` unit vectors.
 
     References:
         Mu & Viswanath (2018), All-but-the-Top, ICLR.
@@ -95,9 +95,38 @@ def centre(vectors: Tensor, mean: Tensor) -> Tensor:
     return F.normalize(vectors - mean, dim=-1)  # (n, d)
 
 
+@dataclass
+class CatalogueText:
+    """Texts of a catalogue as centred unit vectors: embed, subtract the catalogue's mean, normalise.
+
+    Attributes:
+        embed: Maps texts to ``(n, dim)``, such as :meth:`LanguageEncoder.encode`.
+        mean: ``(dim,)`` mean of the catalogue, 0 before :meth:`fit`.
+
+    See: chapter 3.
+
+    >>> words = CatalogueText(lambda texts: torch.tensor([[float(len(text)), 1.0] for text in texts]))
+    >>> words.fit(["a", "abc"]).tolist(), words.encode(["abcd"]).tolist()
+    ([[-1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0]])
+    """
+
+    embed: Callable[[Sequence[str]], Tensor]
+    mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def fit(self, texts: Sequence[str], rows: Tensor | None = None) -> Tensor:
+        """Vectors of the catalogue, ``(n, dim)``; the mean is over ``rows``, a mask ``(n,)``, or over all."""
+        embeddings = self.embed(texts)  # (N, d)
+        self.mean = (embeddings if rows is None else embeddings[rows]).mean(0)  # (d,)
+        return centre(embeddings, self.mean)  # (N, d)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of other texts, ``(n, dim)``, centred on the mean of the catalogue."""
+        return centre(self.embed(texts), self.mean)  # (n, d)
+
+
 @dataclass(frozen=True)
 class Whitening:
-    r"""An affine map after which the directions of a catalogue are uncorrelated, each with variance 1.
+    r"""Whitening: an affine map after which a catalogue's dimensions are uncorrelated with variance 1.
 
     .. math:: z = (x - \mu)\, V_k (\Lambda_k + \lambda)^{-1/2}
 
@@ -127,10 +156,10 @@ class Whitening:
         r"""Fit the map.
 
         Args:
-            vectors: ``(n, dim)`` of the catalogue.
-            components: How many directions of the largest variance are kept; by default all that have any.
+            vectors: ``(n, dim)`` vectors of the catalogue.
+            components: Number of directions of the largest variance to keep; by default all with nonzero variance.
             ridge: :math:`\lambda \ge 0`, relative to the mean variance: directions with less variance than this are
-                not blown up to the size of the others.
+                not inflated to the scale of the others.
 
         Raises:
             InputError: If there are fewer than two vectors, if fewer directions than ``components`` have any
@@ -138,7 +167,7 @@ class Whitening:
         """
         n = _count(vectors)
         if not ridge >= 0:
-            raise InputError(f"ridge={ridge} is no variance to add; give 0 or more")
+            raise InputError(f"ridge={ridge} is out of range; give 0 or more")
         mean = vectors.mean(0)  # (d,)
         _, singular, directions = torch.linalg.svd(vectors - mean, full_matrices=False)  # (r,), (r, d)
         rank = int((singular > singular[0] * max(vectors.shape) * torch.finfo(vectors.dtype).eps).sum())
@@ -163,17 +192,17 @@ def _count(vectors: Tensor) -> int:
 def nearest_words(
     encoder: LanguageEncoder, texts: Sequence[str], *, n: int = 3, similarity: float = 0.5
 ) -> dict[str, list[str]]:
-    r"""Replacements for the words of some texts: nearest neighbours among the model's input embeddings.
+    r"""Replacement words without a thesaurus: nearest neighbours among the model's input embeddings.
 
     .. math:: \operatorname{near}(w) = \operatorname*{top}_{w' \neq w} \cos(e_w, e_{w'})
 
-    No thesaurus is needed, and none is had: neighbours are words of the same use, antonyms and inflections among them.
+    Neighbours are words of similar use, not only synonyms: antonyms and inflections are among them.
 
     Args:
-        encoder: Its words are tokens of the vocabulary that are whole words of at least three letters.
-        texts: Where the words are taken from.
-        n: Replacements per word, at most.
-        similarity: Least cosine of a replacement.
+        encoder: Encoder whose vocabulary provides the words: its tokens of three or more lower-case letters.
+        texts: Texts whose words get replacements.
+        n: Maximum number of replacements per word.
+        similarity: Minimum cosine of a replacement.
 
     Returns:
         Lower-case word to its replacements, nearest first; a word of several tokens or without neighbours has no entry.

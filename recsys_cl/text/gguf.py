@@ -1,7 +1,7 @@
-"""GGUF, the one-file format of quantised models, opened once and kept as a folder of safetensors.
+"""GGUF conversion: read a quantised one-file model once and cache it as a folder of safetensors.
 
-A GGUF file packs configuration, tokenizer and weights of a few bits each. `transformers` opens it by itself, but takes
-tens of seconds every time and marks the model as quantised, so that it can be neither trained nor saved.
+A GGUF file packs configuration, tokenizer and weights of a few bits each. `transformers` can open it directly, but
+takes tens of seconds every time and marks the model as quantised, which prevents training and saving.
 
 See: chapter 1.
 """
@@ -29,18 +29,18 @@ WEIGHTS = "model.safetensors"
 
 
 def safetensors_folder(folder: Path) -> Path:
-    r"""A folder that holds the model of ``folder`` as safetensors.
+    r"""Folder with the model as safetensors, converted from GGUF on first use.
 
-    The weights are kept in float32, in which what the file stands for is written exactly: a weight of Q4_1 is
-    :math:`d\,q + m` with a 4-bit :math:`q` and half-precision :math:`d` and :math:`m` for each 32 weights, and neither
-    bfloat16 nor float16 has the digits for the sum.
+    The weights are stored in float32, which represents the quantised values exactly: a Q4_1 weight is
+    :math:`d\,q + m` with a 4-bit :math:`q` and half-precision :math:`d` and :math:`m` shared by 32 weights, and neither
+    bfloat16 nor float16 has enough digits for the sum.
 
     Args:
-        folder: A folder with one ``.gguf`` file, or such a file.
+        folder: A folder with one ``.gguf`` file, or the file.
 
     Returns:
         A folder in the cache with ``config.json``, tokenizer, chat template and ``model.safetensors``, named after
-        the file and its content, made on the first call; ``folder`` itself if it holds safetensors or no GGUF.
+        the file and its content; ``folder`` itself if it holds safetensors or no GGUF file.
 
     Raises:
         InputError: If the folder holds several GGUF files, or the file cannot be read.
@@ -55,7 +55,7 @@ def safetensors_folder(folder: Path) -> Path:
         return folder
     root = assets.cache_folder() / "converted"
     target = root / f"{file.stem}-{pooch.file_hash(str(file))[:16]}"
-    if _is_whole(target):  # needs no lock and no right to write
+    if _is_whole(target):  # needs neither a lock nor write permission
         return target
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{target.name}.lock"):
@@ -65,7 +65,7 @@ def safetensors_folder(folder: Path) -> Path:
 
 
 def _gguf_file(path: Path) -> Path | None:
-    """The GGUF file that has to be converted, if there is one."""
+    """The GGUF file to convert, if there is one."""
     if path.is_file():
         return path
     files = sorted(path.glob("*.gguf"))
@@ -79,7 +79,7 @@ def _gguf_file(path: Path) -> Path | None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the weights are there and as long as their header says."""
+    """Whether the weights exist and are as long as their header says."""
     if not folder.is_dir():
         return False
     try:
@@ -91,7 +91,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _convert(file: Path, target: Path) -> None:
-    """Write the folder under another name and rename it; the caller holds the lock."""
+    """Write the folder under a temporary name, then rename it; the caller holds the lock."""
     print(f"recsys_cl: converting {file.name} to safetensors, once", file=sys.stderr, flush=True)
     for stale in target.parent.glob(f".{target.name}@*"):  # left by a killed process: we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
@@ -106,7 +106,7 @@ def _convert(file: Path, target: Path) -> None:
 
 
 def _save(file: Path, folder: Path) -> None:
-    """Move the weights into a model from a clean configuration, which nothing marks as quantised, and save that."""
+    """Move the weights into a model with a clean configuration, not marked as quantised, and save that."""
     here: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
     dense: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
     try:

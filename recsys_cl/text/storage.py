@@ -1,8 +1,10 @@
-"""Loading and saving language models: from a name to a model, and what a saved encoder's folder holds.
+"""Loading and saving language models: find a model by name, save encoders and adapters, cache embeddings.
 
-A name is that of an asset, a folder, a GGUF file or a model on the hub; safetensors only, no remote code. A saved
-encoder's folder holds, besides weights, the options that its vectors depend on. An adapter's folder holds the adapter
-alone, with the name of the model that it belongs to.
+A name refers to an asset, a folder, a GGUF file or a model on the hub; safetensors only, no remote code. The folder of
+a saved encoder holds its weights and the options that its vectors depend on. The folder of an adapter holds only the
+adapter and the name of its base model.
+
+See: chapter 1, chapter 3.
 """
 
 from __future__ import annotations
@@ -38,9 +40,9 @@ class Pretrained:
     """A model that has been found but not yet loaded.
 
     Attributes:
-        name: What people call it: an asset's name, a folder's own name, or a hub name.
-        reference: What finds it again: an asset's name, an absolute path, or a hub name.
-        folder: Where its files lie; ``None`` for a hub name.
+        name: Display name: an asset's name, the last part of a path, or a hub name.
+        reference: Name that finds the model again: an asset's name, an absolute path, or a hub name.
+        folder: Folder with its files; ``None`` for a hub name.
         revision: Commit, tag or branch of a hub name.
     """
 
@@ -50,14 +52,14 @@ class Pretrained:
     revision: str | None = None
 
     def load(self, factory: Any, **options: Any) -> Any:
-        """What one of the ``Auto`` classes of transformers makes of it.
+        """Load it with one of the ``Auto`` classes of transformers.
 
         Args:
             factory: ``AutoConfig``, ``AutoTokenizer``, ``AutoModel``, …
-            options: Passed on to ``factory.from_pretrained``.
+            options: Options of ``factory.from_pretrained``.
 
         Raises:
-            InputError: If that fails, in one line with the reason.
+            InputError: If loading fails; the message gives the reason in one line.
         """
         source = self.folder or self.reference
         local = bool(self.folder) or assets.is_offline()
@@ -70,20 +72,20 @@ class Pretrained:
             raise _cannot_load(str(source), (str(error).strip() or type(error).__name__).splitlines()[0]) from error
 
     def at_commit(self, commit: str | None) -> Pretrained:
-        """The same at one commit, which "main" or a tag stands for now, so that all files come from there."""
+        """Pin the model to the commit that a branch or tag refers to now, so all files come from the same commit."""
         return self if self.folder or not commit else dataclasses.replace(self, revision=commit)
 
     def identity(self) -> object:
-        """What differs whenever the model's content may differ, as far as JSON can say it."""
+        """Cache key of the model's content, serialisable as JSON."""
         return file_digests(self.folder) if self.folder else [self.reference, self.revision]
 
 
 def find_pretrained(model: str | os.PathLike[str], revision: str | None = None) -> Pretrained:
-    """Find a model; an asset is fetched, a GGUF file converted once, the hub not asked yet.
+    """Find a model by name: fetches an asset, converts a GGUF file once, does not contact the hub yet.
 
     Args:
         model: An asset (``"minilm"``), a folder, a GGUF file, or a hub name such as ``"BAAI/bge-small-en-v1.5"``.
-        revision: Of a hub name: commit, tag or branch.
+        revision: Commit, tag or branch of a hub name.
 
     Raises:
         InputError: If the model is none of these, or the folder holds no safetensors.
@@ -96,7 +98,7 @@ def find_pretrained(model: str | os.PathLike[str], revision: str | None = None) 
     if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
         folder = safetensors_folder(path)
         if not any(folder.glob("*.safetensors")):
-            raise _cannot_load(name, "there are no weights in it as safetensors; pickled ones are not read")
+            raise _cannot_load(name, "it holds no safetensors; pickled weights are not read")
         return Pretrained(path.name, str(path), folder)
     if name in assets.ASSETS or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         known = ", ".join(_model_assets())
@@ -105,10 +107,10 @@ def find_pretrained(model: str | os.PathLike[str], revision: str | None = None) 
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; by default CUDA, then MPS, then the CPU.
+    """The requested device; by default CUDA, then MPS, then the CPU.
 
     Raises:
-        InputError: If there is no such kind of device.
+        InputError: If the type of device is unknown.
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -144,12 +146,12 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 @dataclass(frozen=True)
 class Options:
-    """How an encoder reads a text and what it makes of the hidden states.
+    """Options of a sentence encoder: pooling, normalisation and maximum length.
 
     Attributes:
         pooling: ``"mean"``, ``"cls"`` or ``"last"``.
         normalize: Whether vectors have unit length.
-        max_length: Tokens after which a text is cut.
+        max_length: Maximum number of tokens of a text; longer texts are truncated.
     """
 
     pooling: Pooling = "mean"
@@ -157,12 +159,12 @@ class Options:
     max_length: int = 256
 
     def save(self, folder: Path) -> None:
-        """Write them to a folder."""
+        """Write the options to a folder."""
         (folder / OPTIONS).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
 
 def saved_options(folder: Path | None) -> Options:
-    """The options in a folder; the defaults for one that somebody else made, or for none.
+    """Read the options in a folder; the defaults if the folder has none.
 
     Raises:
         InputError: If the file cannot be read.
@@ -177,13 +179,13 @@ def saved_options(folder: Path | None) -> Options:
 
 @dataclass(frozen=True)
 class SavedAdapter:
-    """An adapter in a folder.
+    """A saved adapter.
 
     Attributes:
-        folder: Where it lies.
-        base: The model that it belongs to.
-        revision: Of that model.
-        virtual_tokens: How many places in the context a prefix takes.
+        folder: Folder with its files.
+        base: Name of its base model.
+        revision: Revision of the base model.
+        virtual_tokens: Number of context positions that a prefix takes; 0 for other adapters.
     """
 
     folder: Path
@@ -192,10 +194,10 @@ class SavedAdapter:
     virtual_tokens: int
 
     def load(self, module: nn.Module) -> peft.PeftModel:
-        """Add it to the model that it belongs to, ready to be trained further.
+        """Add the adapter to its base model, trainable.
 
         Raises:
-            InputError: If it does not fit.
+            InputError: If the adapter does not fit the model.
         """
         try:
             with without_known_warnings():
@@ -203,16 +205,16 @@ class SavedAdapter:
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise InputError(f"the adapter in {str(self.folder)!r} does not fit {self.base!r} ({reason})") from error
-        if self.virtual_tokens:  # peft loads a prefix for use alone
+        if self.virtual_tokens:  # peft loads a prefix for inference only
             adapted.prompt_encoder.requires_grad_(True)
         return adapted
 
 
 def saved_adapter(folder: Path | None) -> SavedAdapter | None:
-    """The adapter in a folder; None where there is none.
+    """The adapter saved in a folder, or ``None``.
 
     Raises:
-        InputError: If its description cannot be read, or its weights are missing.
+        InputError: If its configuration cannot be read, or its weights are missing.
     """
     if folder is None or not (folder / ADAPTER).is_file():
         return None
@@ -227,15 +229,15 @@ def saved_adapter(folder: Path | None) -> SavedAdapter | None:
 
 
 def save_adapter(module: peft.PeftModel, folder: Path, *, base: str, revision: str | None) -> None:
-    """Write an adapter and the name of the model that it belongs to."""
+    """Save an adapter with the name of its base model."""
     config = module.active_peft_config
     config.base_model_name_or_path, config.revision = base, revision
     module.save_pretrained(str(folder), save_embedding_layers=False)
 
 
 def save_model(module: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a model of transformers as a whole, with its tokenizer."""
-    (folder / ADAPTER).unlink(missing_ok=True)  # of an earlier save: it would be taken for this one's
+    """Save a whole transformers model with its tokenizer."""
+    (folder / ADAPTER).unlink(missing_ok=True)  # left by an earlier save, it would be taken for this model's
     module.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -243,16 +245,16 @@ def save_model(module: Any, tokenizer: Any, folder: Path) -> None:
 def cached_vectors(
     key: str, shape: tuple[int, int], compute: Callable[[], Tensor], origin: Mapping[str, str]
 ) -> Tensor:
-    """Vectors from the disk if they are there and intact, else computed and stored.
+    """Read vectors from the disk cache if they are intact, otherwise compute and store them.
 
     Args:
-        key: Digest of everything that the vectors depend on.
-        shape: ``(n, dim)`` that they must have.
-        compute: Makes them.
-        origin: What to note beside them, for people who look into the cache.
+        key: Hash of everything that the vectors depend on.
+        shape: Expected shape, ``(n, dim)``.
+        compute: Function that computes the vectors.
+        origin: Metadata to store with the vectors, for people who inspect the cache.
 
     Returns:
-        ``shape``. A damaged file or a disk that cannot be written costs a warning and the computation.
+        Vectors ``(n, dim)``. A damaged file or an unwritable disk causes a warning and a recomputation.
     """
     file = assets.cache_folder() / "embeddings" / f"{key}.safetensors"
     vectors = _read(file, shape)
@@ -263,7 +265,7 @@ def cached_vectors(
 
 
 def _read(file: Path, shape: tuple[int, int]) -> Tensor | None:
-    """Cached vectors, or None if there are none or they are damaged."""
+    """Cached vectors, or ``None`` if they are missing or damaged."""
     if not file.is_file():
         return None
     try:
@@ -280,7 +282,7 @@ def _read(file: Path, shape: tuple[int, int]) -> Tensor | None:
 
 
 def _write(file: Path, vectors: Tensor, metadata: dict[str, str]) -> None:
-    """Store vectors by one rename; a full disk costs the cache, not the result."""
+    """Store vectors by an atomic rename; a full disk costs only the cache, not the result."""
     temporary = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

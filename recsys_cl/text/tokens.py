@@ -1,4 +1,4 @@
-"""Tokenisation, batching and pooling: token ids in batches of similar length, and one vector per text from its tokens'.
+"""Tokenisation, batching by length, and pooling (mean, CLS, last token) of hidden states.
 
 See: chapter 1, chapter 3.
 """
@@ -15,19 +15,19 @@ from recsys_cl.errors import InputError
 
 
 class TextTokens:
-    """What a tokenizer makes of texts, as a model with a limited context reads it.
+    """Tokenise texts for a model with a limited context.
 
     Args:
-        tokenizer: A tokenizer of transformers.
-        max_length: Longer texts are cut to this many tokens.
-        closed: Every text ends in a special token: where the tokenizer adds none, its end-of-text token is added.
-        name: The model's name, for messages.
+        tokenizer: A transformers tokenizer.
+        max_length: Maximum number of tokens; longer texts are truncated.
+        closed: Whether every text must end in a special token: if the tokenizer adds none, append end-of-text.
+        name: Name of the model, for messages.
 
     Attributes:
-        pad_id: The token to pad with.
+        pad_id: Id of the padding token.
 
     Raises:
-        InputError: If there is no token to pad with, or none that could end a text.
+        InputError: If the tokenizer has no token to pad with, or no end-of-text token that ``closed`` needs.
     """
 
     def __init__(self, tokenizer: Any, *, max_length: int, closed: bool, name: str) -> None:
@@ -42,7 +42,7 @@ class TextTokens:
             self._end = [tokenizer.eos_token_id]
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Token ids of each text, at least one, and how many there were before any were cut."""
+        """Token ids of each text, at least one, and their number before truncation."""
         rows = self._ids(texts, None)
         lengths = [len(row) + len(self._end) for row in rows]
         long = [number for number, length in enumerate(lengths) if length > self.max_length]
@@ -52,25 +52,25 @@ class TextTokens:
         return [row + self._end or [self.pad_id] for row in rows], lengths
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Ids and mask ``(batch, tokens)``, padded on the right, where positions stay those of the text."""
+        """Ids and mask, both ``(batch, tokens)``, padded on the right, which keeps the positions of the text."""
         width = max(map(len, rows))
         ids = torch.tensor([[*row, *[self.pad_id] * (width - len(row))] for row in rows])  # (B, T)
         lengths = torch.tensor([len(row) for row in rows])  # (B,)
         return ids, (torch.arange(width) < lengths[:, None]).long()  # (B, T) both
 
     def _ids(self, texts: Sequence[str], limit: int | None) -> list[list[int]]:
-        """Token ids; a cut text keeps the special tokens at its ends."""
+        """Token ids; a truncated text keeps its special tokens at both ends."""
         cut = {"truncation": True, "max_length": limit} if limit else {}
         encoded = self._tokenizer(list(texts), verbose=False, padding=False, **cut)
         return [list(ids) for ids in encoded["input_ids"]]
 
 
 def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Group texts by length into batches of at most ``budget`` tokens, padding included, the longest first.
+    """Group texts by length into batches of at most ``budget`` tokens, including padding, longest first.
 
     Args:
-        lengths: Tokens of each text.
-        budget: Tokens of a batch; a longer text is a batch of its own.
+        lengths: Number of tokens of each text.
+        budget: Maximum number of tokens per batch; a longer text is a batch of its own.
 
     Returns:
         Numbers of the texts of each batch.
@@ -88,7 +88,7 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def cut_message(lengths: Sequence[int], max_length: int) -> str | None:
-    """How many texts were cut, in one sentence; None if none was.
+    """Warning with the number of truncated texts; ``None`` if there are none.
 
     >>> cut_message([5, 300, 912], 256)
     '2 of 3 texts are longer than 256 tokens and were cut; the longest has 912'
@@ -102,7 +102,7 @@ def cut_message(lengths: Sequence[int], max_length: int) -> str | None:
 
 
 def _padding(tokenizer: Any, name: str) -> int:
-    """The id to pad with; masked out, so that any token serves when there is none for padding."""
+    """Id to pad with; padding is masked out, so any special token serves if there is no padding token."""
     for token in ("pad", "eos", "unk", "bos"):
         token_id = getattr(tokenizer, f"{token}_token_id", None)
         if token_id is not None:
@@ -114,7 +114,7 @@ Pooling = Literal["mean", "cls", "last"]
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    r"""Average the hidden states of the real tokens, wherever the padding stands.
+    r"""Mean pooling: average the hidden states of the real tokens, wherever the padding is.
 
     .. math:: z = \frac{\sum_t m_t h_t}{\max(1, \sum_t m_t)}
 
@@ -139,7 +139,7 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 def cls_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Take the first real token (BERT's ``[CLS]``), under right and left padding alike.
+    """CLS pooling: take the first real token (BERT's ``[CLS]``), under right or left padding.
 
     Args:
         hidden: Hidden states, ``(batch, tokens, dim)``.
@@ -162,7 +162,7 @@ def cls_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 def last_token_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Take the last real token, the only one of a causal decoder that has read the whole text.
+    """Last-token pooling: take the last real token, the only one in a causal decoder that attends to the whole text.
 
     Args:
         hidden: Hidden states, ``(batch, tokens, dim)``.

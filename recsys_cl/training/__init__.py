@@ -1,4 +1,4 @@
-"""Training loops: examples without state, the trainer that runs them, and batches larger than memory or a device."""
+"""Training: stateless examples, the trainer, adversarial training, pre-training, and batches larger than memory."""
 
 from recsys_cl.training.adversarial import ATTACKS, AdversarialTraining, Attack
 from recsys_cl.training.checkpoints import newest_checkpoint

@@ -1,4 +1,7 @@
-"""Adversarial training: a network also learns from its batches with the item vectors moved against it (APR, VAT)."""
+"""Adversarial training: train on each batch and on the batch with perturbed item vectors (APR, VAT, SimGCL).
+
+See: chapter 9.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,14 @@ from recsys_cl.registry import Registry
 from recsys_cl.settings import Range, check_settings
 
 PGD_STEPS = 3
+"""Gradient steps of the projected gradient attack."""
 
 VIEW_TEMPERATURE = 0.2
-"""Of the contrast of noisy views."""
+"""Temperature of the contrast between noisy views."""
 
 
 class Attackable(Protocol):
-    """What a network must have to be trained adversarially."""
+    """Interface of a network that can be trained adversarially."""
 
     items: ItemTower
     temperature: LearnedTemperature
@@ -41,7 +45,7 @@ class Attackable(Protocol):
         ...
 
     def pairs(self, **batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries ``(Q, dim)`` of a batch, and the candidates ``(C, dim)`` that they are compared with."""
+        """Queries ``(Q, dim)`` of a batch and the candidates ``(C, dim)`` that they are compared with."""
         ...
 
 
@@ -50,14 +54,14 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Attack(ABC):
-    r"""How item vectors are moved in training.
+    r"""Attack on item vectors during training.
 
     .. math:: L(\theta) + \lambda\, L(\theta;\, v_i + \lVert v_i \rVert\, \delta_i), \qquad
         \lVert \delta_i \rVert \le \epsilon
 
     Attributes:
-        epsilon: :math:`\epsilon > 0`, in units of each vector's own norm.
-        weight: :math:`\lambda \ge 0`.
+        epsilon: Maximum move, :math:`\epsilon > 0`, in units of each vector's norm.
+        weight: Weight of the loss under attack, :math:`\lambda \ge 0`.
 
     Raises:
         InputError: If a value is out of range.
@@ -76,7 +80,7 @@ class Attack(ABC):
 
     @abstractmethod
     def losses(self, network: Attackable, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss of a batch as it is, and under attack."""
+        """Loss of a batch, clean and under attack."""
 
 
 class _Attacks(Registry[type[Attack]]):
@@ -85,12 +89,12 @@ class _Attacks(Registry[type[Attack]]):
     optional = True
 
 
-ATTACKS = _Attacks("attack")
-"""Name to an attack: ``two-tower:attack=fgm,attack.epsilon=0.1``."""
+ATTACKS = _Attacks("attack", made=Attack)
+"""Attacks by name: ``two-tower:attack=fgm,attack.epsilon=0.1``."""
 
 
-def no_move(network: Attackable) -> Tensor:
-    """A perturbation that moves nothing, ``(N, dim)``."""
+def zero_shift(network: Attackable) -> Tensor:
+    """Perturbation of all item vectors by zero, ``(N, dim)``."""
     tower = network.items
     return torch.zeros(len(tower.warm), tower.dim, device=tower.warm.device)  # (N, d)
 
@@ -103,21 +107,21 @@ def loss_at(network: Attackable, shift: Tensor, batch: Batch) -> Tensor:
 
 @ATTACKS.add("random")
 class RandomMove(Attack):
-    """A direction without intent: the control of the other attacks."""
+    """Random perturbation: the control for the other attacks."""
 
     def losses(self, network: Attackable, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss as it is, and under a random perturbation."""
+        """Clean loss, and loss under a random perturbation."""
         clean = network(**batch)["loss"]
-        return clean, loss_at(network, random_perturbation(no_move(network), self.epsilon), batch)
+        return clean, loss_at(network, random_perturbation(zero_shift(network), self.epsilon), batch)
 
 
 @ATTACKS.add("fgm")
 class FastGradient(Attack):
-    """One step along the gradient: adversarial personalised ranking."""
+    """Fast gradient method: one step along the gradient, as in adversarial personalised ranking (APR)."""
 
     def losses(self, network: Attackable, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss as it is, and after the step; the gradient comes from the pass that is needed anyway."""
-        at = no_move(network).requires_grad_()  # (N, d)
+        """Clean loss, and loss after the step; the gradient reuses the clean forward pass."""
+        at = zero_shift(network).requires_grad_()  # (N, d)
         clean = loss_at(network, at, batch)
         worst = steepest(gradient_of(clean, at, again=True), self.epsilon)  # (N, d)
         return clean, loss_at(network, worst, batch)
@@ -125,43 +129,43 @@ class FastGradient(Attack):
 
 @ATTACKS.add("pgd")
 class ProjectedGradient(Attack):
-    """Three projected gradient steps."""
+    """Projected gradient descent (PGD): three projected gradient steps."""
 
     def losses(self, network: Attackable, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss as it is, and after the steps."""
+        """Clean loss, and loss after the steps."""
         clean = network(**batch)["loss"]
         moved = pgd(
-            lambda shift: loss_at(network, shift, batch), no_move(network), self.epsilon, steps=PGD_STEPS
+            lambda shift: loss_at(network, shift, batch), zero_shift(network), self.epsilon, steps=PGD_STEPS
         )  # (N, d)
         return clean, loss_at(network, moved, batch)
 
 
 @ATTACKS.add("vat")
 class VirtualAdversary(Attack):
-    """The direction that changes the answers most, with their divergence for a loss (virtual adversarial training)."""
+    """Virtual adversarial training (VAT): penalise the divergence of the output in its most sensitive direction."""
 
     def losses(self, network: Attackable, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss as it is, and the divergence of the answers."""
+        """Clean loss, and divergence between clean and perturbed output distributions."""
         loss = network(**batch)["loss"]
 
-        def answers(shift: Tensor) -> Tensor:
+        def logits(shift: Tensor) -> Tensor:
             with network.items.shifted(shift):
                 queries, items = network.pairs(**batch)  # (Q, d), (C, d)
             return scores(queries.float(), items.float(), network.temperature())  # (Q, C)
 
-        zeros = no_move(network)  # (N, d)
+        zeros = zero_shift(network)  # (N, d)
         with torch.no_grad():
-            clean = answers(zeros)  # (Q, C)
-        shift = virtual_direction(lambda move: divergence(clean, answers(move)), zeros, self.epsilon)
-        return loss, divergence(clean, answers(shift))
+            clean = logits(zeros)  # (Q, C)
+        shift = virtual_direction(lambda move: divergence(clean, logits(move)), zeros, self.epsilon)
+        return loss, divergence(clean, logits(shift))
 
 
 @ATTACKS.add("simgcl")
 class NoisyViews(Attack):
-    """Two views by random noise, contrasted (SimGCL)."""
+    """Contrast between two views with random noise (SimGCL)."""
 
     def losses(self, network: Attackable, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss as it is, and the contrast of noisy queries and of noisy candidates."""
+        """Clean loss, and the contrast between noisy queries plus that between noisy candidates."""
         loss = network(**batch)["loss"]
         (queries, items), (other_queries, other_items) = (
             [self._noisy(vectors.float()) for vectors in network.pairs(**batch)]  # (Q, d), (C, d)
@@ -172,21 +176,21 @@ class NoisyViews(Attack):
         )
 
     def _noisy(self, vectors: Tensor) -> Tensor:
-        """Vectors ``(n, dim)`` with noise as long as epsilon times theirs."""
+        """Vectors ``(n, dim)`` plus noise of epsilon times their length."""
         length = vectors.detach().norm(dim=-1, keepdim=True)  # (n, 1)
         return vectors + length * sign_preserving_noise(vectors, self.epsilon)  # (n, d)
 
 
 class AdversarialTraining(nn.Module):
-    """Trains a network on its batches, and on the same batches under attack.
+    """Wrapper that trains a network on its batches and on the same batches under attack.
 
-    What it is given is what the trainer takes: ``forward(**batch)`` returns ``{"loss": ...}``. The network inside is
-    the one to score with. Each process attacks its own part of a batch, and each pass draws a dropout of its own, so
-    the divergence of VAT is that of two dropouts as well.
+    Like any model for the trainer, ``forward(**batch)`` returns ``{"loss": ...}``. Score with the wrapped network. Each
+    process attacks its own part of a batch. Each pass draws its own dropout mask, so VAT's divergence includes that
+    between two masks.
 
     Args:
         network: A two-tower or sequence network.
-        attack: How to move its item vectors.
+        attack: Attack on its item vectors.
 
     See: chapter 9.
     """
@@ -197,6 +201,6 @@ class AdversarialTraining(nn.Module):
         self.attack = attack
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
-        """Loss of the batch, and of the batch under attack."""
+        """Loss of the batch plus the weighted loss under attack."""
         clean, attacked = self.attack.losses(self.network, batch)
         return {"loss": clean + self.attack.weight * attacked}

@@ -1,4 +1,4 @@
-"""The folder of a training run: its settings, its checkpoints, and which of them can be trusted.
+"""Checkpoints of a training run: settings in its folder, integrity checks, and the newest intact checkpoint.
 
 See: chapter 5.
 """
@@ -19,19 +19,19 @@ from torch import nn
 from recsys_cl.errors import InputError
 
 MAY_CHANGE = ("learning_rate", "precision", "checkpoints")
-"""Settings with which a run may go on other than it began."""
+"""Settings that may differ when a run is resumed."""
 
 
 def first_process() -> bool:
-    """Whether this process is the one, of those that train together, that writes files."""
+    """Whether this is the first of the training processes, the only one that writes files."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def claim(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
-    """Write the settings of a fresh run, or check that a resumed run has the same but for :data:`MAY_CHANGE`.
+    """Write the settings of a new run, or check that a resumed run has the same ones except :data:`MAY_CHANGE`.
 
     Raises:
-        InputError: If they differ, or a fresh run finds the checkpoints of another.
+        InputError: If the settings differ, or if a new run finds checkpoints of another run.
     """
     file = folder / "settings.json"
     if resume:
@@ -54,11 +54,11 @@ def claim(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     part.write_text(json.dumps(settings, indent=2) + "\n")
-    part.replace(file)  # whole at any time, for the processes that read it
+    part.replace(file)  # atomic, for the processes that read it
 
 
 def newest_checkpoint(folder: str | Path) -> Path:
-    """The newest checkpoint that can be read to its end; damaged ones are passed over with a warning.
+    """The newest intact checkpoint; damaged ones are skipped with a warning.
 
     Raises:
         InputError: If there is none.
@@ -70,7 +70,7 @@ def newest_checkpoint(folder: str | Path) -> Path:
 
 
 def newest_or_none(folder: str | Path) -> Path | None:
-    """The newest checkpoint that can be read to its end, if there is one."""
+    """The newest intact checkpoint, or ``None``."""
     numbered = [
         (int(match[1]), path)
         for path in Path(folder).glob("checkpoint-*")
@@ -80,15 +80,15 @@ def newest_or_none(folder: str | Path) -> Path | None:
         fault = _fault(checkpoint)
         if fault is None:
             return checkpoint
-        warnings.warn(f"{checkpoint.name} is damaged ({fault}); falling back to the one before", stacklevel=3)
+        warnings.warn(f"{checkpoint.name} is damaged ({fault}); falling back to the previous one", stacklevel=3)
     return None
 
 
 def check_fit(checkpoint: Path, model: nn.Module) -> None:
-    """Refuse the weights of another architecture or catalogue.
+    """Reject weights of another architecture or catalogue.
 
     Raises:
-        InputError: Naming the first weight that differs.
+        InputError: With the first weight that differs.
     """
     with safe_open(checkpoint / "model.safetensors", framework="pt") as tensors:
         there = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
@@ -97,12 +97,12 @@ def check_fit(checkpoint: Path, model: nn.Module) -> None:
         if there.get(name) != here.get(name):
             raise InputError(
                 f"{str(checkpoint)!r} is of another network or catalogue: {name} is {there.get(name, 'absent')} there "
-                f"and {here.get(name, 'absent')} here; resume with the model and data that it was trained with"
+                f"and {here.get(name, 'absent')} here; resume with the model and data of the original run"
             )
 
 
 def _fault(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, or ``None``."""
+    """Description of the damage to a checkpoint, or ``None`` if it is intact."""
     try:
         json.loads((checkpoint / "trainer_state.json").read_text())
         with safe_open(checkpoint / "model.safetensors", framework="pt") as tensors:

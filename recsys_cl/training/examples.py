@@ -1,4 +1,4 @@
-"""Training examples: next items, blocks of a catalogue, and events to contrast within and across users.
+"""Training examples: next-item examples, blocks of the catalogue, and pairs within and across users.
 
 See: chapter 5.
 """
@@ -21,16 +21,14 @@ from recsys_cl.positives import OtherItemOfUser, OtherUserOfItem
 from recsys_cl.randomness import counter_uniform
 
 Key = tuple[int, int]
-"""Epoch and example: all that an example's randomness may depend on, beside the seed."""
-
-EVENTS, IDS = 0, 1  # what a random number is for, so that no two purposes share one
+"""Epoch and example: together with the seed, all that an example's random numbers may depend on."""
 
 
 class EpochShuffle(Sampler[Key]):
-    """A fresh order every epoch, a function of (seed, epoch) and nothing else.
+    """Shuffle anew every epoch, as a function of (seed, epoch) only.
 
     Args:
-        n_examples: Size of the data set.
+        n_examples: Number of examples.
         seed: Seed of the orders.
     """
 
@@ -38,7 +36,7 @@ class EpochShuffle(Sampler[Key]):
         self.n_examples, self.seed, self.epoch = n_examples, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of every epoch, after a resume too."""
+        """Set the epoch; the trainer calls this at the start of every epoch, including after a resume."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -50,7 +48,7 @@ class EpochShuffle(Sampler[Key]):
 
 
 class Examples(Dataset[Key], ABC):
-    """A data set of keys that cuts whole batches.
+    """Data set of keys that builds whole batches in :meth:`collate`.
 
     A subclass defines ``__len__``, :meth:`collate` and :meth:`count`.
     """
@@ -59,31 +57,31 @@ class Examples(Dataset[Key], ABC):
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: Key) -> Key:
-        """The key itself: a batch is cut at once, in :meth:`collate`."""
+        """The key itself: a batch is built at once, in :meth:`collate`."""
         return key
 
     @abstractmethod
     def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
-        """The batch that the model's ``forward`` takes."""
+        """Build a batch: the arguments of the model's ``forward``."""
 
     @abstractmethod
     def count(self, batch: Mapping[str, Tensor]) -> int:
-        """Number of terms that the loss of a batch is a mean of, by which accumulation weighs it."""
+        """Number of terms in the mean loss of a batch, its weight under gradient accumulation."""
 
 
 class NextItemExamples(Examples):
-    """Every training event that has a past, with up to ``length`` events of it.
+    """Next-item examples: every training event that has a history, with up to ``length`` events of that history.
 
     Args:
         train: Training sequences; row ``u`` is user ``u``.
         n_items: Size of the catalogue.
-        length: Longest history.
-        id_dropout: Share of the items whose ids a batch does not see, as if they were new (DropoutNet,
+        length: Maximum length of a history, in events.
+        id_dropout: Share of the items whose ids are dropped for a batch, as if they were new (DropoutNet,
             Volkovs, Yu and Poutanen 2017).
-        event_dropout: Share of the history's events left out of an example; the latest always stays.
-        seed: Seed of both.
-        negatives: Draws negatives of each example's own.
-        k: Number of them.
+        event_dropout: Share of the history's events dropped from an example; the latest event always stays.
+        seed: Seed of both kinds of dropout.
+        negatives: Sampler of each example's own negatives, ``None`` for no negatives.
+        k: Number of negatives per example.
 
     Raises:
         InputError: If no user has two training events.
@@ -106,7 +104,7 @@ class NextItemExamples(Examples):
         rows, positions = train.flat()
         has_past = positions > train.start[rows]
         if not has_past.any():
-            raise InputError("no user has two training events, so nothing precedes anything; train on more data")
+            raise InputError("no user has two training events, so no event has a history; train on more data")
         self.user, self.event = rows[has_past], positions[has_past]
         self.train, self.n_items, self.length = train, n_items, length
         self.id_dropout, self.event_dropout, self.seed = id_dropout, event_dropout, seed
@@ -123,21 +121,21 @@ class NextItemExamples(Examples):
         """Build a batch.
 
         Returns:
-            ``history`` ``(B, L)`` item numbers or ``PAD``, ``target`` ``(B,)``, ``keep_id`` ``(n_items,)`` false
-            for items whose id is hidden from the batch, ``user`` ``(B,)`` whose example it is, ``attributes``
-            ``(B, a)`` where the data has them, and ``negative`` ``(B, k)`` item numbers where they are drawn.
+            ``history`` ``(B, L)`` item numbers or ``PAD``, ``target`` ``(B,)`` item numbers, ``keep_id`` ``(n_items,)``
+            false for items whose id is dropped, ``user`` ``(B,)`` user numbers, ``attributes`` ``(B, a)`` if the data
+            has them, and ``negative`` ``(B, k)`` item numbers if negatives are drawn.
         """
         epoch, example = np.array(keys).T  # (B,) both
         user, event = self.user[example], self.event[example]
         past = replace(self.train[user], stop=event)
         history = past.recent(self.length)  # (B, L)
         if self.event_dropout:
-            places = np.arange(self.length - 1)  # the latest event stays, so that no history is empty
-            chance = counter_uniform(self.seed, EVENTS, epoch[:, None], example[:, None], places)  # (B, L - 1)
+            places = np.arange(self.length - 1)  # the latest event stays, so no history is empty
+            chance = counter_uniform(self.seed, "event-dropout", epoch[:, None], example[:, None], places)  # (B, L - 1)
             history[:, :-1][chance < self.event_dropout] = PAD
         target = self.train.items[event]  # (B,)
         hidden = (
-            counter_uniform(self.seed, IDS, epoch[0], example[0], np.arange(self.n_items)) < self.id_dropout
+            counter_uniform(self.seed, "id-dropout", epoch[0], example[0], np.arange(self.n_items)) < self.id_dropout
         )  # (N,)
         batch = {
             "history": torch.from_numpy(history),
@@ -153,13 +151,13 @@ class NextItemExamples(Examples):
 
 
 class HistoryPairs(NextItemExamples):
-    """Pairs for encoders of text: the latest items of a history, and the item that came next.
+    """Pairs for text encoders: the latest items of a history and the next item.
 
     Args:
         train: Training sequences; row ``u`` is user ``u``.
         n_items: Size of the catalogue.
-        length: Items of the history that are kept.
-        pairs: At most this many pairs, a seeded sample of the events; 0 for all.
+        length: Maximum length of a history, in items.
+        pairs: Maximum number of pairs, a seeded sample of the events; 0 for all events.
         seed: Seed of the sample.
 
     Raises:
@@ -180,26 +178,23 @@ class HistoryPairs(NextItemExamples):
         return {name: batch[name] for name in ("history", "target", "user")}
 
 
-ASKED, USERS = 48, 49  # what a random number is for, so that no two purposes share one
-
-
 class CatalogueBlocks(Examples):
-    r"""Blocks of the warm items, each with the users who chose at least two of its items.
+    r"""Catalogue blocks: random blocks of warm items, each with the users who chose at least two of its items.
 
-    What costs in training a text encoder is the number of texts, not of events. A batch of pairs encodes two texts for
-    each event; a block of :math:`n` items encodes :math:`n` texts for all events on them, which for a popular
-    catalogue are many more. Of each user's events in the block a random half is asked for, given the other half.
+    The cost of training a text encoder is the number of texts, not the number of events. A batch of pairs encodes two
+    texts per event. A block of :math:`n` items encodes :math:`n` texts for all events on them, which in a popular
+    catalogue are many more. A random half of each user's events in the block is the target, the other half the context.
 
-    The warm items are shuffled and cut into blocks, anew in every pass; what does not fill a block waits for another
-    pass. A block is a uniform sample of the catalogue, without regard to popularity, so that a softmax over it needs no
-    logQ correction.
+    In every pass the warm items are shuffled and split into blocks; the remainder that does not fill a block is left
+    out of that pass. A block is a uniform sample of the catalogue, independent of popularity, so a softmax over it
+    needs no logQ correction.
 
     Args:
         train: Training sequences; row ``u`` is user ``u``.
         n_items: Size of the catalogue.
-        block: Items in a block, at least 2.
-        users: At most this many users per block, drawn anew each time.
-        passes: Passes over the catalogue in an epoch.
+        block: Number of items per block, at least 2.
+        users: Maximum number of users per block, drawn anew for each block.
+        passes: Number of passes over the catalogue per epoch.
         seed: Seed of blocks, users and halves.
 
     Raises:
@@ -213,7 +208,7 @@ class CatalogueBlocks(Examples):
     ) -> None:
         self.chosen = train.matrix(n_items).tocsc().astype(bool)  # (U, N)
         if self.chosen.sum(1).max() < 2:
-            raise InputError("no user has chosen two different items, so nothing can be asked of anybody; add data")
+            raise InputError("no user has chosen two different items, so no block has a target; train on more data")
         if block < 2:
             raise InputError(f"block={block} leaves nothing to compare; give 2 or more items")
         self.warm = np.flatnonzero(self.chosen.getnnz(axis=0))
@@ -224,49 +219,46 @@ class CatalogueBlocks(Examples):
 
     def count(self, batch: Mapping[str, Tensor]) -> int:
         """Number of users, not of items: the loss is a mean over users."""
-        return len(batch["given"])
+        return len(batch["context"])
 
     def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
-        """The block of the first key: one is a batch.
+        """Build the block of the first key; a batch is one block.
 
         Returns:
-            ``item`` ``(n,)`` the block's item numbers; ``given`` and ``asked``, ``(B, n)`` boolean, the two halves of
-            each user's events on them, neither of them empty.
+            ``item`` ``(n,)``, the item numbers of the block; ``context`` and ``target``, both ``(B, n)`` boolean, the
+            two halves of each user's events on these items, neither of them empty.
         """
         epoch, number = keys[0]
         in_pass, place = divmod(number, len(self) // self.passes)
         order = np.random.default_rng([self.seed, epoch, in_pass]).permutation(self.warm)
         item = np.sort(order[place * self.block : (place + 1) * self.block])  # (n,)
         chosen = self.chosen[:, item].toarray()  # (U, n)
-        asked = chosen & (
-            counter_uniform(self.seed, ASKED, epoch, in_pass, np.arange(len(chosen))[:, None], item) < 0.5
+        target = chosen & (
+            counter_uniform(self.seed, "block-target", epoch, in_pass, np.arange(len(chosen))[:, None], item) < 0.5
         )  # (U, n)
-        given = chosen & ~asked  # (U, n)
-        both = np.flatnonzero(asked.any(1) & given.any(1))
-        rank = counter_uniform(self.seed, USERS, epoch, number, both)
+        context = chosen & ~target  # (U, n)
+        both = np.flatnonzero(target.any(1) & context.any(1))
+        rank = counter_uniform(self.seed, "block-users", epoch, number, both)
         rows = np.sort(both[np.argsort(rank)[: self.users]])  # (B,)
-        batch = {"item": item, "given": given[rows], "asked": asked[rows]}
+        batch = {"item": item, "context": context[rows], "target": target[rows]}
         return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
-TURN = 2  # what a random number is for; 0 and 1 are taken by the examples of next-item models
-
-
 class UserItemExamples(Examples):
-    """Every training event with a past, paired with another item of its user and another user of its item.
+    """User–item examples: every training event with a history, another item of its user, and another user of its item.
 
-    A user is the history before the event, so that the shared item is in neither of the two histories that are
-    compared. Events whose item nobody else chose, or whose user chose nothing else, have no pair and are left out.
+    A user is represented by the history before the event, so neither of the two compared histories contains the shared
+    item. Events whose item no one else chose, or whose user chose nothing else, are left out.
 
     Args:
         train: Training sequences; row ``u`` is user ``u``.
         n_items: Size of the catalogue.
-        surprise: ``(events,)`` how far each rating in the log was from expected.
-        length: Longest history.
-        seed: Seed of the pairs and of the turns.
+        surprise: ``(events,)`` rating minus expected rating of each event in the log.
+        length: Maximum length of a history, in events.
+        seed: Seed of the pairs and of ``turn``.
 
     Raises:
-        InputError: If no event has both partners.
+        InputError: If no event has both another item and another user.
 
     See: chapter 5.
     """
@@ -296,9 +288,9 @@ class UserItemExamples(Examples):
         """Build a batch.
 
         Returns:
-            ``user``, ``item`` and ``surprise`` of the events, an ``other_user`` of each item and an ``other_item`` of
-            each user, all ``(B,)``; ``history``, ``history_surprise`` and ``other_history``, ``(B, L)``, the items
-            ``PAD`` in empty places; and ``turn``, a scalar uniform in [0, 1) for objectives that take turns.
+            ``user``, ``item`` and ``surprise`` of the events, an ``other_user`` for each item and an ``other_item`` for
+            each user, all ``(B,)``; ``history``, ``history_surprise`` and ``other_history``, all ``(B, L)``, with
+            items padded by ``PAD``; and ``turn``, a scalar uniform in [0, 1) that alternating objectives use.
         """
         epoch, example = np.array(keys).T  # (B,) both
         event = self.event[example]
@@ -312,7 +304,7 @@ class UserItemExamples(Examples):
             "history": self._before(event, self.train),
             "history_surprise": self._before(event, replace(self.train, items=self.surprise)),
             "other_history": self._before(other, self.train),
-            "turn": np.float32(counter_uniform(self.seed, TURN, epoch[0], example[0])),
+            "turn": np.float32(counter_uniform(self.seed, "objective-turn", epoch[0], example[0])),
         }
         return {name: torch.as_tensor(values) for name, values in batch.items()}
 

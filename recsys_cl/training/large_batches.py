@@ -1,7 +1,7 @@
-"""Large contrastive batches: gradient caching in bounded memory, and in-batch negatives of all processes.
+"""Large contrastive batches: gradient caching in bounded memory, and in-batch negatives from all processes.
 
-Gradient caching encodes in slices and recomputes each slice when its gradient is due. Gathering takes the rows of all
-processes and sends their gradients back to where they came from.
+Gradient caching encodes in slices and recomputes each slice in the backward pass. Gathering concatenates the rows of
+all processes and returns each gradient to the process of its row.
 """
 
 from __future__ import annotations
@@ -18,32 +18,31 @@ from recsys_cl.errors import InputError
 
 
 def encode_in_chunks(encode: Callable[..., Tensor], *inputs: Tensor, chunk_size: int) -> Tensor:
-    r"""Encode a batch slice by slice and keep the vectors, but not what the encoder computed on the way.
+    r"""Gradient caching (GradCache): encode a batch slice by slice, keeping the vectors but not the activations.
 
     A contrastive loss compares every row with every other, so accumulating the gradients of small batches is not
-    the same as one large batch. But the chain rule passes through the vectors :math:`v_b = f_\theta(x_b)`,
+    equivalent to one large batch. But the chain rule passes through the vectors :math:`v_b = f_\theta(x_b)`,
 
     .. math:: \frac{\partial L}{\partial \theta} = \sum_{C} \sum_{b \in C}
         \frac{\partial L}{\partial v_b}\, \frac{\partial f_\theta(x_b)}{\partial \theta},
 
-    and once :math:`\partial L / \partial v` is known, each slice :math:`C` of the batch can be taken by itself.
-    GradCache does so in two passes over the batch. The same two passes are gradient checkpointing with slices of
-    the batch as its segments, which is how it is done here: the result is an ordinary tensor, for any loss and one
-    ordinary ``backward()``, during which each slice is encoded a second time. Memory holds the inputs, the vectors
-    and the activations of one slice; the price is one more forward pass.
+    and once :math:`\partial L / \partial v` is known, each slice :math:`C` of the batch can be processed separately.
+    GradCache does so in two passes over the batch. These two passes are gradient checkpointing with slices of the batch
+    as segments, which is the implementation here: the result is an ordinary tensor for any loss and a single
+    ``backward()``, which encodes each slice a second time. Memory holds the inputs, the vectors and the activations of
+    one slice; the cost is one more forward pass.
 
-    The second pass starts from the random state of the first (of the CPU, and of the device that ``inputs`` are
-    on), so that dropout is the same in both, and leaves the generators where it found them. Without gradients there
-    is no second pass.
+    The second pass restores the random state of the first (of the CPU, and of the device of ``inputs``), so dropout is
+    the same in both, and leaves the generators unchanged. Without gradients there is no second pass.
 
     Args:
         encode: Maps a slice of the inputs, ``(c, ...)`` each, to ``(c, dim)``, row by row: statistics over rows, as
-            in batch normalisation, would be those of a slice.
-        inputs: ``(batch, ...)`` each, on the device that ``encode`` computes on.
+            in batch normalisation, would be those of the slice.
+        inputs: ``(batch, ...)`` each, on the device on which ``encode`` computes.
         chunk_size: Rows per slice; the last slice may have fewer.
 
     Returns:
-        ``(batch, dim)``
+        ``(batch, dim)`` vectors.
 
     Raises:
         InputError: If there is nothing to encode, the inputs differ in length, or ``chunk_size`` is not positive.
@@ -70,40 +69,40 @@ def encode_in_chunks(encode: Callable[..., Tensor], *inputs: Tensor, chunk_size:
 
 
 def gather_items(rows: Tensor) -> Tensor:
-    r"""Gather the rows of all processes, own rows first; with one process, the tensor as it is.
+    r"""Gather the rows of all processes, own rows first; with one process, return the tensor unchanged.
 
-    Own rows first, because :func:`~recsys_cl.losses.info_nce_loss` takes the positives in the
-    queries' order and extra negatives after them; then those of the next rank, and so on around. Gather the item
-    numbers as well, to look up masks and :math:`\log q` for all columns.
+    Own rows come first because :func:`~recsys_cl.losses.info_nce_loss` expects the positives in the queries' order,
+    then extra negatives. The rows of the following ranks come next, cyclically. Gather the item numbers as well, to
+    look up masks and :math:`\log q` for all columns.
 
     **Gradient.** Let :math:`W` processes hold :math:`B` rows each, and let :math:`L_p` be the mean loss of the rows
     of process p, each compared with all :math:`WB` items. Then :math:`L = \frac1W \sum_p L_p` is the mean over the
-    global batch. The items :math:`v_r` of process r are columns of every :math:`L_p`, so backward sums over the
-    processes what reaches them, and process r arrives at
+    global batch. The items :math:`v_r` of process r are columns of every :math:`L_p`, so backward sums their gradients
+    over the processes, and process r computes
 
     .. math:: g_r = \frac{\partial L_r}{\partial u_r} \frac{\partial u_r}{\partial \theta}
         + \Big[\sum_p \frac{\partial L_p}{\partial v_r}\Big] \frac{\partial v_r}{\partial \theta}
         + \frac{\partial L_r}{\partial \theta}
 
-    with its queries :math:`u_r`, and in the last term what enters the loss directly, such as a temperature.
+    with its queries :math:`u_r`; the last term covers parameters that enter the loss directly, such as a temperature.
     ``DistributedDataParallel`` averages over the processes, and :math:`\frac1W \sum_r g_r = \mathrm{d}L/\mathrm{d}
-    \theta` exactly: there is no factor of :math:`W` to repair.
+    \theta` exactly: no factor of :math:`W` needs correcting.
 
-    **Both directions.** In a symmetric loss each *own item* asks for its query among the queries of all processes.
-    That is a second problem of :math:`B` rows and :math:`WB` columns and not the first one transposed, so gather
+    **Both directions.** In a symmetric loss each *own item* identifies its query among the queries of all processes.
+    That is a second problem of :math:`B` rows and :math:`WB` columns, not the transpose of the first, so gather
     both sides: ``(info_nce_loss(query, gather_items(item)) + info_nce_loss(item, gather_items(query))) / 2``, with
     own items as rows and all users as columns of the second mask.
 
-    All processes must call this equally often and in the same order, and all or none must run backward.
+    All processes must call this the same number of times and in the same order, and all or none must run backward.
 
     Args:
         rows: ``(batch, ...)``, of the same shape in all processes.
 
     Returns:
-        ``(processes * batch, ...)``
+        ``(processes * batch, ...)`` rows.
 
     Raises:
-        InputError: If the batches differ in size: the mean of their means would not be the mean over the rows.
+        InputError: If batch sizes differ: the mean of the batch means would not be the mean over the rows.
 
     References:
         Chen, Kornblith, Norouzi and Hinton (2020), https://arxiv.org/abs/2002.05709 (negatives of all devices).
@@ -122,11 +121,11 @@ def gather_items(rows: Tensor) -> Tensor:
 
 
 def mean_over_processes(rows: Tensor) -> Tensor:
-    r"""The mean of rows of which every process has its own number.
+    r"""Mean over the rows of all processes, which may hold different numbers of rows.
 
-    With :math:`n_p` rows in process p and W processes, each returns :math:`W \sum_r \ell_r / \sum_p n_p`; their mean,
-    which ``DistributedDataParallel`` forms of the gradients, is the mean over all rows. The mean of means would weigh
-    the rows of a process with few of them more.
+    With :math:`n_p` rows in process p and W processes, each returns :math:`W \sum_r \ell_r / \sum_p n_p`. Since
+    ``DistributedDataParallel`` averages the gradients, the result is the mean over all rows. A mean of means would
+    overweight the rows of processes with few rows.
 
     Args:
         rows: ``(n,)`` losses.
@@ -154,7 +153,7 @@ def _all_gather(rows: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Forward, concatenate over processes; backward, sum over processes and keep the own part."""
+    """Forward: concatenate over processes. Backward: sum over processes and keep the own part."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:

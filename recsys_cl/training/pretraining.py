@@ -1,7 +1,7 @@
 """Language-model pre-training on plain texts: masked for encoders, causal for decoders.
 
-Weights start at random, or from what a model has learned. Both heads compare hidden states with the input embeddings,
-tied as a function (``h @ E.T``), so that the weights exist once and a checkpoint holds them once.
+Weights start at random or from a trained model. Both heads compare hidden states with the input embeddings, tied as a
+function (``h @ E.T``), so the weights exist only once, also in a checkpoint.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from recsys_cl.training.run import TrainingConfig, TrainingReport, train
 
 
 class MaskedLanguageModel(nn.Module):
-    r"""An encoder that predicts hidden tokens, with BERT's head.
+    r"""Masked language model: an encoder with BERT's head that predicts masked tokens.
 
     .. math:: \text{logits}_t = \operatorname{LN}(\operatorname{gelu}(W h_t + c))\, E^\top + b
 
     Args:
         transformer: Maps token ids to ``last_hidden_state`` and has input embeddings :math:`E`; trained in place.
-        share: Chance of a token to be hidden in training. Small models and short trainings learn faster from more.
+        share: Probability that a token is masked in training. Small models and short runs learn faster with more.
 
     References:
         Devlin et al. (2019), BERT, NAACL;
@@ -45,7 +45,7 @@ class MaskedLanguageModel(nn.Module):
         self.transformer, self.share = transformer, share
         vocabulary, dim = input_embeddings(transformer).shape
         self.dense = nn.Linear(dim, dim)
-        nn.init.eye_(self.dense.weight)  # a start close to the hidden state itself
+        nn.init.eye_(self.dense.weight)  # initially close to the hidden state itself
         nn.init.zeros_(self.dense.bias)
         self.norm = nn.LayerNorm(dim)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
@@ -56,24 +56,24 @@ class MaskedLanguageModel(nn.Module):
         return transformed @ input_embeddings(self.transformer).T + self.bias  # (..., V)
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits of every place, ``(batch, tokens, vocabulary)``."""
+        """Logits at every position, ``(batch, tokens, vocabulary)``."""
         return self.head(_hidden(self.transformer, input_ids, attention_mask))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The mean loss of the hidden tokens; nothing is computed for the others."""
+        """Mean loss of the masked tokens; the head skips the others."""
         predicted = labels != IGNORED  # (B, T)
         hidden = _hidden(self.transformer, input_ids, attention_mask)  # (B, T, d)
         return {"loss": masked_language_loss(self.head(hidden[predicted]), labels[predicted])}
 
 
 class CausalLanguageModel(nn.Module):
-    r"""A decoder that predicts the next token, its output tied to its input.
+    r"""Causal language model: a decoder that predicts the next token, with tied input and output embeddings.
 
     .. math:: \text{logits}_t = h_t E^\top
 
     Args:
-        transformer: Maps token ids to ``last_hidden_state``, each place seeing only those before it, and has input
-            embeddings :math:`E`; trained in place.
+        transformer: Maps token ids to ``last_hidden_state`` with causal attention, and has input embeddings
+            :math:`E`; trained in place.
 
     References:
         Radford et al. (2018), Improving Language Understanding by Generative Pre-Training.
@@ -86,11 +86,11 @@ class CausalLanguageModel(nn.Module):
         self.transformer = transformer
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits of what follows every place, ``(batch, tokens, vocabulary)``."""
+        """Logits of the token after every position, ``(batch, tokens, vocabulary)``."""
         return _hidden(self.transformer, input_ids, attention_mask) @ input_embeddings(self.transformer).T
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The mean loss of the next tokens."""
+        """Mean loss of the next tokens."""
         return {"loss": causal_language_loss(self.logits(input_ids, attention_mask), labels)}
 
 
@@ -99,7 +99,7 @@ def _hidden(transformer: nn.Module, input_ids: Tensor, attention_mask: Tensor) -
 
 
 def input_embeddings(transformer: Any) -> Tensor:
-    """The vectors that stand for the tokens, ``(vocabulary, dim)``."""
+    """Token embeddings, ``(vocabulary, dim)``."""
     return transformer.get_input_embeddings().weight
 
 
@@ -107,16 +107,16 @@ METRIC = "log_likelihood"
 
 
 class TextExamples(Examples):
-    """Tokenised texts, cut into batches of keys.
+    """Tokenised texts as training examples.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
-        texts: Any number of texts.
-        max_length: Longer ones are cut after this many tokens.
-        seed: Seed of what is hidden.
+        texts: Texts to predict.
+        max_length: Maximum number of tokens; longer texts are truncated.
+        seed: Seed of the masks.
 
     Attributes:
-        rounds: Over how many epochs' worth of labels a validation averages.
+        rounds: Number of epochs whose labels a validation averages over.
     """
 
     rounds = 1
@@ -128,7 +128,7 @@ class TextExamples(Examples):
         self.ids = [torch.tensor(row, dtype=torch.long) for row in encoded["input_ids"]]
         self.special = [torch.tensor(row, dtype=torch.bool) for row in encoded["special_tokens_mask"]]
         self.tokenizer, self.seed = tokenizer, seed
-        self.pad_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id  # masked out: any id serves
+        self.pad_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id  # masked out, so any id works
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -151,21 +151,21 @@ class TextExamples(Examples):
     def task(
         self, ids: Tensor, real: Tensor, special: Tensor, epoch: np.ndarray, example: np.ndarray
     ) -> tuple[Tensor, Tensor]:
-        """What the model reads and what it is to predict, both ``(batch, tokens)``."""
+        """Inputs and labels of a batch, both ``(batch, tokens)``."""
 
 
 class MaskedExamples(TextExamples):
-    """Texts with hidden tokens; each epoch hides others.
+    """Texts with masked tokens; every epoch masks other tokens.
 
     Args:
         tokenizer: A Hugging Face tokenizer with a mask token.
-        texts: Any number of texts.
-        max_length: Longer ones are cut after this many tokens.
-        seed: Seed of what is hidden.
-        share: Chance of a token to be hidden.
+        texts: Texts to predict.
+        max_length: Maximum number of tokens; longer texts are truncated.
+        seed: Seed of the masks.
+        share: Probability that a token is masked.
     """
 
-    rounds = 4  # one masking hides too few tokens to tell epochs apart
+    rounds = 4  # one masking predicts too few tokens to distinguish epochs
 
     def __init__(self, tokenizer: Any, texts: Sequence[str], *, max_length: int, seed: int, share: float) -> None:
         super().__init__(tokenizer, texts, max_length=max_length, seed=seed)
@@ -188,12 +188,12 @@ class MaskedExamples(TextExamples):
 
 
 class CausalExamples(TextExamples):
-    """Texts to be continued: every real token but the first is predicted from those before it."""
+    """Texts for causal prediction: every real token except the first is predicted from those before it."""
 
     def task(
         self, ids: Tensor, real: Tensor, special: Tensor, epoch: np.ndarray, example: np.ndarray
     ) -> tuple[Tensor, Tensor]:
-        """The ids as they are, and as labels."""
+        """The ids, unchanged and as labels."""
         first = torch.arange(ids.shape[1]) == 0  # (T,)
         return ids, ids.masked_fill(~real | first, IGNORED)
 
@@ -209,26 +209,26 @@ def pretrain(
     folder: str | Path | None = None,
     resume: bool = False,
 ) -> TrainingReport:
-    """Train a language model in place; it keeps the weights of the epoch that predicts the validation texts best.
+    """Train a language model in place and keep the weights of the epoch that predicts the validation texts best.
 
-    Parameters that do not require a gradient stay as they are: freeze the transformer to fit a head alone.
+    Parameters that do not require a gradient stay unchanged: freeze the transformer to train only the head.
 
     Args:
-        model: A transformer with its head: the class decides the objective.
-        tokenizer: The Hugging Face tokenizer that the transformer reads.
-        texts: What to learn from.
+        model: A transformer with its head; the class determines the objective.
+        tokenizer: Hugging Face tokenizer of the transformer.
+        texts: Training texts.
         validation_texts: Texts of other items; their mean log-likelihood decides when to stop.
-        config: How to optimise; its metric is ``log_likelihood`` whatever it says.
-        max_length: Longer texts are cut after this many tokens.
-        folder: Where checkpoints, logs and ``run.json`` go; by default nowhere that stays.
-        resume: Go on from the newest intact checkpoint in ``folder``.
+        config: Optimisation settings; the metric is always ``log_likelihood``.
+        max_length: Maximum number of tokens; longer texts are truncated.
+        folder: Folder for checkpoints, logs and ``run.json``; by default a temporary one.
+        resume: Continue from the newest intact checkpoint in ``folder``.
 
     Returns:
         The report; each epoch of its history has ``log_likelihood`` (nats per token) and ``perplexity``.
 
     Raises:
-        InputError: If there is no text to learn from or to validate on, if the tokenizer has no mask, or if it has
-            more tokens than the model.
+        InputError: If there is no training or validation text, if the tokenizer has no mask token, or if it has more
+            tokens than the model.
 
     See: chapter 1; chapter 6 uses it.
     """
@@ -265,7 +265,7 @@ def _examples(
 
 @torch.inference_mode()
 def log_likelihood(model: nn.Module, examples: TextExamples, *, batch_size: int = 64) -> dict[str, float]:
-    """Mean log-likelihood of the tokens to predict, over the same maskings at each call, and the perplexity."""
+    """Mean log-likelihood in nats of the predicted tokens, with the same masks at every call, and the perplexity."""
     device = next(model.parameters()).device
     nats, tokens = 0.0, 0
     keys = [(epoch, row) for epoch in range(examples.rounds) for row in range(len(examples))]
@@ -282,7 +282,7 @@ def _check(
 ) -> None:
     for name, some in texts.items():
         if not any(map(str.strip, some)):
-            raise InputError(f"{name} has {len(some)} texts and no word to predict; give texts with words in them")
+            raise InputError(f"{name} has {len(some)} texts and no word to predict; give texts with words")
     if isinstance(model, MaskedLanguageModel) and tokenizer.mask_token_id is None:
         raise InputError("the tokenizer has no mask token; add one, or train a CausalLanguageModel")
     rows = len(input_embeddings(model.transformer))

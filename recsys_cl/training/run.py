@@ -1,4 +1,4 @@
-"""Training by ``transformers.Trainer``: early stopping on a ranking metric, exact resume, safe checkpoints.
+"""Training runs with ``transformers.Trainer``: early stopping on a ranking metric, exact resume, safe checkpoints.
 
 See: chapter 5, chapter 11.
 """
@@ -29,23 +29,23 @@ from recsys_cl.training.trainer import EpochBar, RankingTrainer
 
 @dataclass(frozen=True)
 class Execution:
-    r"""How a run is carried out, whatever is trained: what it costs, and little of what is learned.
+    r"""Execution settings of a run: they change its cost, and hardly its result.
 
-    **What accumulation leaves as it is.** The loss of a batch is a mean over the events that it asks for, and batches
-    of ragged windows differ in events. With :math:`n_m` events in batch m, each loss is weighted by its events, so that
+    **Gradient accumulation.** The loss of a batch is a mean over its target events, whose number varies between batches
+    of ragged windows. With :math:`n_m` events in batch m, each loss is weighted by its number of events, so
 
     .. math:: \nabla L = \frac{\sum_m n_m \nabla L_m}{\sum_m n_m}
 
-    is the gradient of one batch that holds them all: exact, but for rounding, where the loss of an event depends on
-    that event alone (softmax over the catalogue, binary losses with negatives of each event's own, masked items). It
-    is not where events meet within a batch: contrasts of views or towers see the negatives of their own part only, and
-    shared negatives or forgotten ids are drawn once a part. Dropout draws other numbers.
+    is the gradient of one batch that holds them all. This is exact up to rounding if the loss of an event depends on
+    that event only (softmax over the catalogue, binary losses with each event's own negatives, masked items). It is not
+    exact if events interact within a batch: contrasts of views or towers see only the negatives of their own part, and
+    shared negatives and dropped ids are drawn once per part. Dropout draws other random numbers.
 
     Attributes:
-        precision: ``"bfloat16"`` computes matrix products in half the bits, the weights stay ``"float32"``;
-            ``"auto"`` does so on a GPU that can.
-        accumulate: Batches whose gradients make one step.
-        checkpoints: How many of the newest checkpoints are kept.
+        precision: ``"bfloat16"`` computes matrix products in bfloat16 and keeps weights in ``"float32"``; ``"auto"``
+            does so on a GPU that supports it.
+        accumulate: Number of batches per optimiser step.
+        checkpoints: Number of newest checkpoints to keep.
 
     See: chapter 11.
     """
@@ -57,20 +57,21 @@ class Execution:
 
 @dataclass(frozen=True)
 class TrainingConfig(Execution):
-    """How to optimise; what to optimise is the model's business.
+    """Optimisation settings; the model defines the loss.
 
     Attributes:
-        epochs: At most this many passes over the examples.
-        batch_size: Examples per step and device.
-        learning_rate: Peak of AdamW's learning rate.
-        warmup: Steps over which it rises from zero.
-        schedule: What it does after that: ``"constant"``, or ``"linear"`` decay to zero at the last epoch.
-        weight_decay: Decoupled weight decay of all but biases and norms, the logarithm of a temperature included.
+        epochs: Maximum number of passes over the examples.
+        batch_size: Examples per batch and device.
+        learning_rate: Peak learning rate of AdamW.
+        warmup: Steps over which the learning rate rises from zero.
+        schedule: Learning rate after the warm-up: ``"constant"``, or ``"linear"`` decay to zero at the last epoch.
+        weight_decay: Decoupled weight decay of all weights except biases and norms; it includes the logarithm of a
+            temperature.
         patience: Epochs without a better validation metric before training stops.
         seed: Seed of weights, order, dropout and augmentations.
-        metric: Validation metric, the larger, the better.
+        metric: Validation metric; larger is better.
         keep: ``"best"`` stops by the validation metric and keeps the best epoch; ``"last"`` trains for all epochs and
-            keeps the last, which is wiser where validation has too few queries to tell epochs apart.
+            keeps the last, which is preferable if validation has too few queries to distinguish epochs.
     """
 
     epochs: int = 20
@@ -87,13 +88,13 @@ class TrainingConfig(Execution):
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training run did.
+    """Summary of a training run.
 
     Attributes:
         best: Best validation metric.
-        epochs: Epochs run.
-        seconds: Wall time.
-        history: One entry per epoch: its number, training loss and validation metrics.
+        epochs: Number of epochs trained.
+        seconds: Wall time in seconds.
+        history: One entry per epoch: number, training loss and validation metrics.
     """
 
     best: float
@@ -113,26 +114,26 @@ def train(
     resume: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingReport:
-    """Train a model in place and leave it with the weights of its best epoch, or of its last.
+    """Train a model in place; it ends with the weights of its best epoch, or of its last.
 
-    A checkpoint is written after every epoch. With the same seed, device and number of threads, a run that
-    was killed and resumed ends with the same weights as one that was not.
+    A checkpoint is written after every epoch. With the same seed, device and number of threads, a run that is killed
+    and resumed ends with the same weights as an uninterrupted one.
 
     Args:
-        model: ``forward(**batch)`` gives ``{"loss": ...}``.
+        model: Module whose ``forward(**batch)`` returns ``{"loss": ...}``.
         examples: Training examples.
-        validate: Metrics of the model as it is, among them ``ndcg@10``.
-        config: How to optimise.
-        settings: What else the run depends on (the model's hyperparameters); kept beside the checkpoints.
-        folder: Where checkpoints, TensorBoard logs and ``run.json`` go; by default nowhere that stays.
-        resume: Go on from the newest intact checkpoint in ``folder``.
-        callbacks: What else the trainer calls, such as AdaLoRA's allocation of ranks.
+        validate: Returns metrics of the current model, including ``config.metric``.
+        config: Optimisation settings.
+        settings: Other settings that the run depends on (the model's hyperparameters), stored with the checkpoints.
+        folder: Folder for checkpoints, TensorBoard logs and ``run.json``; by default a temporary one.
+        resume: Continue from the newest intact checkpoint in ``folder``.
+        callbacks: Further callbacks of the trainer, such as AdaLoRA's rank allocation.
 
     Raises:
-        InputError: If asked to resume without a folder, where there is no intact checkpoint, with other settings than
-            may change, or from a checkpoint of another network; if a fresh run is given the folder of another; if
-            several processes are given no folder; if the GPU has no bfloat16.
-        TrainingError: If the loss is NaN or infinite: names the step, the learning rate and the last good checkpoint.
+        InputError: If a run is to be resumed without a folder, without an intact checkpoint, with settings that must
+            not change, or from a checkpoint of another network; if a new run is given the folder of another run; if
+            several processes are given no folder; if the GPU does not support bfloat16.
+        TrainingError: If the loss is NaN or infinite; names the step, the learning rate and the last good checkpoint.
 
     See: chapter 5.
     """
@@ -160,7 +161,7 @@ def train(
 
 
 def _left(config: TrainingConfig, checkpoint: Path | None) -> TrainingConfig:
-    """The config; of a run that had stopped early before it was killed, with no epoch left to train."""
+    """The config, without remaining epochs if the resumed run had already stopped early."""
     if checkpoint is None:
         return config
     state = json.loads((checkpoint / "trainer_state.json").read_text())
@@ -205,7 +206,7 @@ def _trainer(
         eval_strategy="epoch",
         save_strategy="epoch",
         logging_strategy="epoch",
-        logging_nan_inf_filter=False,  # such a loss stops the run
+        logging_nan_inf_filter=False,  # NaN and infinity stop the run
         save_total_limit=config.checkpoints,
         load_best_model_at_end=config.keep == "best",
         metric_for_best_model=config.metric,
@@ -216,12 +217,12 @@ def _trainer(
         log_level="error",
         seed=config.seed,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process per device: DataParallel would cut batches apart
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process per device: DataParallel would split batches
     trainer = RankingTrainer(
         model=model,
         args=arguments,
         train_dataset=examples,
-        eval_dataset=examples,  # asked for by Trainer, read by nobody: RankingTrainer.evaluate ranks instead
+        eval_dataset=examples,  # required by Trainer but unused: RankingTrainer.evaluate ranks instead
         data_collator=examples.collate,
         validate=validate,
         keeps_checkpoints=keep_logs,
@@ -240,7 +241,7 @@ def _half(precision: str, *, cuda: bool) -> bool:
     """Whether matrix products are computed in bfloat16."""
     able = cuda and torch.cuda.is_bf16_supported()
     if precision == "bfloat16" and cuda and not able:
-        raise InputError("precision='bfloat16', but this GPU has none; use float32 or auto")
+        raise InputError("precision='bfloat16' is not supported by this GPU; use float32 or auto")
     return precision == "bfloat16" or (precision == "auto" and able)
 
 

@@ -1,4 +1,4 @@
-"""The training loop: ``transformers.Trainer`` with stateless order, ranking as validation, and a stop at NaN.
+"""Ranking trainer: ``transformers.Trainer`` with stateless shuffling, validation by ranking, and a stop at NaN.
 
 See: chapter 5, chapter 11.
 """
@@ -22,7 +22,7 @@ from recsys_cl.training.examples import EpochShuffle, Examples, Key
 
 
 class RankingTrainer(Trainer):
-    """A ``Trainer`` that shuffles without state, validates by ranking, and stops where numbers end.
+    """A ``Trainer`` that shuffles without state, validates by ranking, and stops at NaN or infinity.
 
     The model's ``forward`` takes a collated batch and returns ``{"loss": ...}``.
     """
@@ -40,21 +40,21 @@ class RankingTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], None]:
-        """The batches of one step, and how much each of them weighs."""
+        """The batches of one step; their weights are kept for :meth:`compute_loss`."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         counts = [self.train_dataset.count(batch) for batch in batches]
         self.weights = iter(_weights(counts, device))
         return batches, None
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
-        """Loss of a batch, in proportion to the terms that it is a mean of."""
+        """Loss of a batch, weighted by its number of terms."""
         return model(**inputs)["loss"] * next(self.weights)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *rest: Any) -> Tensor:
-        """Forward and backward; a loss that is no number ends the run before the optimiser acts on it."""
+        """Forward and backward; a loss that is NaN or infinite ends the run before the optimiser step."""
         try:
             loss = super().training_step(model, inputs, *rest)
-        except InputError as error:  # losses refuse vectors that are not finite
+        except InputError as error:  # losses reject vectors that are not finite
             self._check_weights(error)
             raise
         if not loss.isfinite():
@@ -73,18 +73,18 @@ class RankingTrainer(Trainer):
 
     def _diverged(self, what: str) -> TrainingError:
         checkpoint = newest_or_none(str(self.args.output_dir)) if self.keeps_checkpoints else None
-        remedy = "start afresh with a smaller rate"
+        remedy = "start again with a lower learning rate"
         if checkpoint is not None:
             remedy = (
-                f"the last good checkpoint is {str(checkpoint)!r}: go on from it with a smaller rate (--resume --set "
-                "learning_rate=...)"
+                f"the last good checkpoint is {str(checkpoint)!r}: continue from it with a lower learning rate "
+                "(--resume --set learning_rate=...)"
             )
         return TrainingError(
             f"{what} at step {self.state.global_step + 1}, learning rate {self._get_learning_rate():.3g}; {remedy}"
         )
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Load both, and go on with the learning rate of this run where the checkpoint has another."""
+        """Load both, and rescale the learning rate if this run's differs from the checkpoint's."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
@@ -99,7 +99,7 @@ class RankingTrainer(Trainer):
             group["lr"], group["initial_lr"] = change * group["lr"], change * group["initial_lr"]
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Rank the validation queries; ``config.metric`` steers early stopping and the choice of checkpoint."""
+        """Rank the validation queries; ``config.metric`` controls early stopping and the choice of checkpoint."""
         self._check_weights()
         self.model.eval()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.validate().items()}
@@ -109,7 +109,7 @@ class RankingTrainer(Trainer):
 
 
 def _weights(counts: Sequence[int], device: torch.device) -> Tensor:
-    """Weight of each batch of a step, ``(k,)``, 1 on average: its share of the terms of all processes in the step."""
+    """Weight of each batch of a step, ``(k,)``, in proportion to its terms over all processes; the mean is 1."""
     if len(counts) == 1:
         return torch.ones(1, device=device)
     terms = torch.tensor(counts, dtype=torch.float32, device=device)  # (k,)
@@ -119,7 +119,7 @@ def _weights(counts: Sequence[int], device: torch.device) -> Tensor:
 
 
 class EpochBar(TrainerCallback):
-    """A bar over epochs with the validation metric, on standard error, for runs of more than a few seconds."""
+    """Progress bar over steps with the validation metric, on standard error, for runs of more than a few seconds."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -135,7 +135,7 @@ class EpochBar(TrainerCallback):
         )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Move it."""
+        """Advance the bar."""
         self.bar.update(1)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -146,5 +146,5 @@ class EpochBar(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Close it."""
+        """Close the bar."""
         self.bar.close()

@@ -1,4 +1,4 @@
-"""Training examples of models that read sequences: histories cut into windows, a fresh cut every epoch."""
+"""Training windows for sequence models: histories cut into windows, at new positions every epoch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from recsys_cl.errors import InputError
 from recsys_cl.randomness import counter_uniform
 from recsys_cl.training.examples import Examples, Key
 
-OFFSET = 96  # what a random number is for, so that no two purposes share one
-
 
 @dataclass(frozen=True, eq=False)
 class Cut:
@@ -24,10 +22,10 @@ class Cut:
 
     Attributes:
         epoch: ``(W,)`` epoch of each window.
-        window: ``(W,)`` its number.
-        user: ``(W,)`` whose it is.
-        begin: ``(W,)`` its first event in the log.
-        stop: ``(W,)`` one past its last event: the last that is asked for, and no input.
+        window: ``(W,)`` number of each window.
+        user: ``(W,)`` user of each window.
+        begin: ``(W,)`` position in the log of the first event.
+        stop: ``(W,)`` position after the last event, which is a target only, not an input.
     """
 
     epoch: np.ndarray
@@ -38,28 +36,28 @@ class Cut:
 
 
 Part = Callable[[Cut], dict[str, np.ndarray]]
-"""What an objective needs of a batch beside its windows, by the name that the model's ``forward`` gives it."""
+"""Batch part that an objective needs in addition to the windows: arrays by argument name of the model's ``forward``."""
 
 
 class Windows(Examples):
-    r"""Windows of up to ``length + 1`` events, in which each event but a user's first is asked for once an epoch.
+    r"""Windows of up to ``length + 1`` events; each event except a user's first is a target once per epoch.
 
     A history of up to ``length + 1`` events stays whole. A longer one is cut after its first :math:`o + 1` events and
-    then every ``length``, with a fresh :math:`o \in \{1, \dots, \text{length}\}` every epoch; neighbours share one
-    event, the last input of one and the first input of the next. So an epoch costs one place in the network per
-    event, whatever the lengths, and over the epochs an event is asked for after contexts of every length. The price: an
-    event right after a cut is asked for after a single one.
+    then every ``length`` events, with a new :math:`o \in \{1, \dots, \text{length}\}` every epoch. Adjacent windows
+    share one event: the last target of one is the first input of the next. An epoch therefore costs one position in
+    the network per event, whatever the lengths, and over the epochs an event is predicted from contexts of every
+    length. The drawback: an event right after a cut is predicted from a single event.
 
     Args:
         train: Training sequences; row ``u`` is user ``u``.
-        length: Longest input of the network.
-        since: Ask only for the events from this time on and for up to half a window before them, so that what is new
-            is learned after what came before it: what an update needs. Users without a new event are left out.
-        parts: What else a batch holds.
+        length: Maximum input length of the network, in events.
+        since: For an update: restrict targets to events from this time on and up to half a window before them, so new
+            events are learned in context. Users without a new event are left out.
+        parts: Further parts of a batch.
         seed: Seed of the cuts.
 
     Raises:
-        InputError: If no user has two training events, or none since then.
+        InputError: If no user has two training events, or no event is at or after ``since``.
 
     See: chapter 7.
     """
@@ -74,48 +72,49 @@ class Windows(Examples):
         seed: int = 0,
     ) -> None:
         self.train, self.length, self.parts, self.seed = train, length, parts, seed
-        self.first = train.start + 1  # (U,) the first event that is asked for
+        self.first = train.start + 1  # (U,) position of the first target
         if since is not None:
             rows, positions = train.flat()
             before = np.bincount(rows[train.times[positions] < since], minlength=len(train))
             context = np.where(before < train.lengths, length // 2, 0)
             self.first = np.maximum(self.first, train.start + before - context)
-        asked = np.maximum(train.stop - self.first, 0)  # (U,)
-        if not asked.any():
+        targets = np.maximum(train.stop - self.first, 0)  # (U,)
+        if not targets.any():
             later = "" if since is None else f", one of them since {since}"
             raise InputError(f"no user has two training events{later}: nothing to predict; train on more data")
-        count = np.where(asked > length, 1 - (1 - asked) // length, (asked > 0).astype(np.int64))  # (U,)
+        count = np.where(targets > length, 1 - (1 - targets) // length, (targets > 0).astype(np.int64))  # (U,)
         self.user = np.repeat(np.arange(len(train)), count)  # (W,)
-        self.number = np.arange(len(self.user)) - np.repeat(np.cumsum(count) - count, count)  # (W,) of its user's
+        self.number = np.arange(len(self.user)) - np.repeat(np.cumsum(count) - count, count)  # (W,) within its user
 
     def __len__(self) -> int:
         return len(self.user)
 
     def cut(self, keys: Sequence[Key]) -> Cut:
-        """Cut the windows of a batch out of the log; those that the cut leaves empty are not among them."""
+        """Cut the windows of a batch from the log; windows that the cut leaves empty are dropped."""
         epoch, window = np.array(keys).T  # (B,) both
         user = self.user[window]  # (B,)
         first, stop = self.first[user], self.train.stop[user]  # (B,) both
-        drawn = 1 + np.floor(self.length * counter_uniform(self.seed, OFFSET, epoch, user)).astype(np.int64)  # (B,)
+        chance = counter_uniform(self.seed, "window-offset", epoch, user)  # (B,)
+        drawn = 1 + np.floor(self.length * chance).astype(np.int64)  # (B,)
         offset = np.where(stop - first > self.length, drawn, self.length)  # (B,)
         number = self.number[window]  # (B,)
         begin = np.where(number == 0, first, first + offset + (number - 1) * self.length)  # (B,)
-        if (begin >= stop).all():  # a small batch of empty windows: ask for their users' first events once more
+        if (begin >= stop).all():  # a small batch of empty windows: use their users' first targets again
             number, begin = np.zeros_like(number), first
         end = np.minimum(first + offset + number * self.length, stop)  # (B,)
         there = begin < end  # (B,)
         return Cut(epoch[there], window[there], user[there], begin[there] - 1, end[there])
 
     def count(self, batch: Mapping[str, Tensor]) -> int:
-        """Number of predictions that the loss of a batch is a mean over."""
+        """Number of predictions in the mean loss of a batch."""
         return len(batch["target"])
 
     def collate(self, keys: Sequence[Key]) -> dict[str, Tensor]:
         """Build a batch.
 
         Returns:
-            ``lengths`` ``(W,)`` inputs of each window, ``items`` and ``target`` ``(T,)`` the item of every input and
-            the one after it, and what the parts add or put in their place.
+            ``lengths`` ``(W,)``, the number of inputs of each window; ``items`` and ``target``, both ``(T,)``, the item
+            of each input and the item after it; and what the parts add or replace.
         """
         cut = self.cut(keys)
         event = ragged(cut.begin, cut.stop - 1)  # (T,)
@@ -130,7 +129,7 @@ class Windows(Examples):
 
 
 def ragged(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """The numbers of all ranges ``[start, stop)`` one after the other.
+    """Concatenate the integers of all ranges ``[start, stop)``.
 
     >>> ragged(np.array([3, 7]), np.array([5, 8])).tolist()
     [3, 4, 7]
@@ -141,18 +140,18 @@ def ragged(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class EventContext:
-    """What surrounds the inputs of a batch, for :class:`~recsys_cl.encoders.context.Context`.
+    """Context features of a batch's inputs, for :class:`~recsys_cl.encoders.context.Context`.
 
     Attributes:
         train: Training sequences.
-        names: Features.
+        names: Names of the features.
     """
 
     train: Sequences
     names: Sequence[str]
 
     def __call__(self, cut: Cut) -> dict[str, np.ndarray]:
-        """``features`` ``(T, F)`` and, where the data has them, ``attributes`` ``(W, a)``."""
+        """``features`` ``(T, F)`` and, if the data has them, ``attributes`` ``(W, a)``."""
         rows = np.repeat(cut.user, cut.stop - 1 - cut.begin)  # (T,)
         batch = {"features": event_features(self.train, rows, ragged(cut.begin, cut.stop - 1), self.names)}
         if self.train.attributes is not None:

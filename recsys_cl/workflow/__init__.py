@@ -1,4 +1,4 @@
-"""The commands as functions: describe a data set, train, evaluate, compare, recommend.
+"""Workflow: the functions behind the commands, to describe data, train, evaluate, compare and recommend.
 
 See: chapter 5 (a recommendation), chapter 11 (a run).
 """

@@ -32,8 +32,8 @@ class Row:
 
     Attributes:
         model: Name of the model.
-        evaluations: Seed of the split and of the training to the test metrics of that run.
-        seconds: Mean wall time of one fit.
+        evaluations: Test metrics of each run, by the seed of split and training.
+        seconds: Mean wall time of one fit, in seconds.
     """
 
     model: str
@@ -58,8 +58,8 @@ class Comparison:
     """Several models under one protocol.
 
     Attributes:
-        protocol: Data set, split, numbers of test users and test events, and what else a command reports.
-        rows: One per model.
+        protocol: Data set, split, numbers of test users and test events, and further facts that a command reports.
+        rows: One row per model.
     """
 
     protocol: dict[str, Any]
@@ -107,7 +107,7 @@ def evaluate_split(recommender: Recommender, split: Split) -> Evaluation:
 
 
 def protocol_of(split: Split) -> dict[str, Any]:
-    """What a table says about its split: data set, protocol, numbers of test users and test events."""
+    """Description of a split for a table: data set, protocol, numbers of test users and test events."""
     return {
         "data": split.data.name,
         "split": split.protocol,
@@ -129,8 +129,8 @@ def compare(
     """Fit and test several models under one protocol.
 
     A draw is a seeded order within ties and, under ``cold-items``, a seeded choice of the cold items. Models trained
-    by gradient run on the draws ``0`` to ``seeds - 1``, the others on all draws. The number of the draw is also the
-    seed of every model that has one.
+    by gradient run on the draws ``0`` to ``seeds - 1``, the others on all draws. The number of a draw is also the seed
+    of every model that has one.
 
     Args:
         data: The data set.
@@ -138,8 +138,8 @@ def compare(
         split: Name of the split.
         n: Events held out per user by ``leave-last-n``.
         seeds: Runs of each model trained by gradient.
-        draws: Runs of each other model; 1 is used if nothing is drawn.
-        folder: Folder that keeps finished runs, from which an interrupted comparison continues.
+        draws: Runs of each other model; one run if nothing is drawn.
+        folder: Folder for finished runs, from which an interrupted comparison continues.
 
     Raises:
         InputError: If a name is unknown or the data is too small; before anything is fitted.

@@ -1,4 +1,4 @@
-"""Recommendations: for a known user, for someone new, or from a sentence.
+"""Recommendations: for a known user, for a new user, or from a sentence.
 
 See: chapter 5.
 """
@@ -32,12 +32,12 @@ def recommend(
     Args:
         recommender: A fitted recommender.
         history: One user's history.
-        liked: Titles or ids that someone new likes, the most recent one last.
-        text: A sentence about someone's taste.
-        k: Number of items.
+        liked: Titles or ids that a new user likes, the most recent last.
+        text: A sentence about a user's taste.
+        k: Number of recommended items.
 
     Returns:
-        ``rank, item_id, title, score`` of each item, best first.
+        ``rank``, ``item_id``, ``title`` and ``score`` of each item, best first.
 
     Raises:
         InputError: Unless exactly one of history, liked and text is given, if a title has no match, or if the
@@ -55,8 +55,8 @@ def recommend(
     if text is not None:
         scores, seen = _scores_of_text(recommender, text), set[int]()
     else:
-        person = history if history is not None else Sequences.from_lists([find_items(recommender, liked)])
-        scores, seen = recommender.score(person)[0], set(person.items[person.start[0] : person.stop[0]].tolist())
+        user = history if history is not None else Sequences.from_lists([find_items(recommender, liked)])
+        scores, seen = recommender.score(user)[0], set(user.items[user.start[0] : user.stop[0]].tolist())
     order = [item for item in scores.argsort(descending=True, stable=True).tolist() if item not in seen]
     return [
         {
@@ -82,15 +82,15 @@ def find_items(recommender: Recommender, wanted: Sequence[str]) -> list[int]:
         by_title.setdefault(title.casefold(), []).append(item)
     found = []
     by_id = {item_id: [item] for item, item_id in enumerate(ids)}
-    for wish in wanted:
-        matches = by_title.get(wish.casefold().strip()) or by_id.get(wish)
+    for name in wanted:
+        matches = by_title.get(name.casefold().strip()) or by_id.get(name)
         if not matches:
-            close = difflib.get_close_matches(wish.casefold(), by_title, n=3, cutoff=0.5)
+            close = difflib.get_close_matches(name.casefold(), by_title, n=3, cutoff=0.5)
             hint = ", ".join(repr(titles[by_title[title][0]]) for title in close) or "none is close"
-            raise InputError(f"no item is called {wish!r}; the closest titles are: {hint}")
+            raise InputError(f"no item is called {name!r}; the closest titles are: {hint}")
         if len(matches) > 1:
             known_ids = ", ".join(ids[item] for item in matches)
-            raise InputError(f"{len(matches)} items are called {wish!r}; give the id of one of them: {known_ids}")
+            raise InputError(f"{len(matches)} items are called {name!r}; give the id of one of them: {known_ids}")
         found.append(matches[0])
     return list(dict.fromkeys(found))
 
@@ -117,7 +117,7 @@ def history_of(data: Interactions, user_id: str, *, seed: int = 0) -> Sequences:
 def open_model(data: Interactions | None, model: str, *, seed: int = 0) -> Recommender:
     """Load a saved recommender from its folder, or fit one by name.
 
-    Fitting holds out the last two events of each user, so users with a single event do not take part in it.
+    Fitting holds out the last two events of each user, so users with a single event are left out.
 
     Args:
         data: The data set; optional for a saved recommender.
@@ -136,8 +136,8 @@ def open_model(data: Interactions | None, model: str, *, seed: int = 0) -> Recom
 
 def _scores_of_text(recommender: Recommender, text: str) -> Tensor:
     if not text.strip():
-        raise InputError("the text is empty; write a sentence about what is liked")
+        raise InputError("the text is empty; write a sentence about the user's taste")
     scores = recommender.score_text(text)[0]
     if (scores == scores[0]).all():
-        raise InputError(f"the text {text!r} says nothing about any item; use other words or another model")
+        raise InputError(f"the text {text!r} matches no item; use other words or another model")
     return scores

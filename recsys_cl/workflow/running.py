@@ -44,9 +44,9 @@ def describe(data: Interactions) -> dict[str, Any]:
 
 
 def run(config: RunConfig, *, folder: str | Path, resume: bool = False) -> Comparison:
-    """Train as a config says, save recommender and config, and measure on the test events.
+    """Train according to a config, save recommender and config, and measure on the test events.
 
-    With several processes all of them train; the first one saves and measures.
+    With several processes, all of them train; the first one saves and measures.
 
     Args:
         config: The run.
@@ -54,7 +54,7 @@ def run(config: RunConfig, *, folder: str | Path, resume: bool = False) -> Compa
         resume: Continue from the newest intact checkpoint in ``folder``.
 
     Returns:
-        A table with one row; without rows in all processes but the first.
+        A table with one row in the first process, without rows in the others.
 
     Raises:
         InputError: If the data does not validate, there is nothing to resume, or the folder holds another recommender.
@@ -141,7 +141,7 @@ def measure(data: Interactions, model: str, *, split: str = "leave-one-out", n: 
 
 
 def load_for(data: Interactions | None, folder: str | Path) -> Recommender:
-    """Load a saved recommender and check that its catalogue is that of the data.
+    """Load a saved recommender and check that its catalogue matches the data.
 
     Raises:
         InputError: If the folder holds no recommender, or one with another catalogue.
@@ -149,14 +149,14 @@ def load_for(data: Interactions | None, folder: str | Path) -> Recommender:
     recommender = load_recommender(folder)
     if data is not None and list(recommender.items["item_id"]) != list(data.items["item_id"]):
         raise InputError(
-            f"{str(folder)!r} has another catalogue than {data.name}; give the data that the model was trained on"
+            f"the catalogue of {str(folder)!r} differs from {data.name}; give the data that the model was trained on"
         )
     return recommender
 
 
 @contextmanager
 def _written(config: RunConfig, file: Path) -> Iterator[None]:
-    """Write a config before its run; if the run is refused, restore what the file held before."""
+    """Write a config before its run; if the run is rejected, restore the previous content of the file."""
     if not first_process():
         yield
         return
@@ -183,7 +183,7 @@ def _fit(recommender: Recommender, held_out: Split, folder: Path | None, *, resu
 
 
 def _truncation(recommender: Recommender, held_out: Split) -> dict[str, int]:
-    """Numbers of histories that a model with a maximum length cannot use, or reads in part."""
+    """Numbers of histories that a model with a maximum length cannot use, or truncates."""
     length = getattr(recommender, "length", None)
     if length is None:
         return {}
@@ -197,7 +197,7 @@ def _truncation(recommender: Recommender, held_out: Split) -> dict[str, int]:
 
 
 def _claim(folder: Path, *, resume: bool) -> None:
-    """Make the folder, and refuse one that already holds a recommender or checkpoints."""
+    """Create the folder; reject one that already holds a recommender or checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
     taken = (folder / "config.json").exists() or any(folder.glob("checkpoints/checkpoint-*"))
     if taken and not resume:
@@ -208,7 +208,7 @@ def _claim(folder: Path, *, resume: bool) -> None:
 
 
 def _check_split(folder: Path, held_out: Split) -> None:
-    """Refuse to test a saved recommender on a split other than the one it was trained on."""
+    """Reject testing a saved recommender on a split other than the one it was trained on."""
     file = folder / "split.json"
     trained_on = json.loads(file.read_text()) if file.is_file() else {}
     for name, value in held_out.identity.items():

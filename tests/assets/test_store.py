@@ -186,8 +186,8 @@ def test_second_source_serves_when_the_first_fails(failure, asset, server, index
     start = time.monotonic()
     assert (assets.fetch("toy") / "toy.inter").read_bytes() == RATINGS
     assert time.monotonic() - start < 20
-    notice = next(line for line in capsys.readouterr().err.splitlines() if "could not be had" in line)
-    expected = {"absent": "HTTP 404", "corrupt": "another SHA-256"}.get(failure, "no complete answer")
+    notice = next(line for line in capsys.readouterr().err.splitlines() if "could not be fetched" in line)
+    expected = {"absent": "HTTP 404", "corrupt": "another SHA-256"}.get(failure, "no complete response")
     assert expected in notice
     assert "the server" in notice
     assert visible(cache) == {"toy"}
@@ -334,9 +334,9 @@ def test_unreadable_or_outdated_manifest_is_fetched_again(text, asset, server):
 CHILD = """
 import sys
 sys.path.insert(0, sys.argv[3])
-import test_assets
+import test_store
 from recsys_cl import assets
-assets.ASSETS["toy"] = test_assets.toy(sys.argv[1])
+assets.ASSETS["toy"] = test_store.toy(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 print(assets.fetch("toy"), flush=True)

@@ -18,10 +18,8 @@ def sasrec(dim: int, blocks: int, n_items: int) -> SequenceNetwork:
     return SequenceNetwork(
         ItemTower(torch.ones(n_items), None, dim=dim, ids=True),
         Transformer(dim, blocks=blocks, heads=2, dropout=0.0, causal=True),
-        dim=dim,
         similarity="cosine",
         temperature=0.1,
-        objective="softmax",
     )
 
 
@@ -47,7 +45,7 @@ def test_a_training_step_is_three_forward_passes(dim: int, blocks: int, n_items:
     assert events * n_items <= DENSE, "in blocks, some products are written in place and not counted"
     items = torch.randint(n_items, (events,), generator=torch.Generator().manual_seed(0))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        network(items, torch.full((rows,), span), items.flip(0))["loss"].backward()
+        network(items=items, lengths=torch.full((rows,), span), target=items.flip(0))["loss"].backward()
     expected = training_flops(events, dim=dim, blocks=blocks, span=span, n_items=n_items)
     assert counter.get_total_flops() == expected
 

@@ -43,7 +43,7 @@ def test_three_standard_deviations_are_the_border() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 2), (5, 3), (2,)])
 def test_samples_that_are_no_points(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="no points of the plane"):
+    with pytest.raises(InputError, match="not points of the plane"):
         covered_modes(torch.zeros(shape))
 
 

@@ -342,7 +342,7 @@ class TestUnitsOfTime:
     @pytest.mark.parametrize("kind", [int, float, str])
     def test_parts_of_a_second_are_recognised_by_their_size(self, name: str, parts: int, kind: type) -> None:
         table = events(timestamp=[kind(second * parts) for second in self.SECONDS])
-        with pytest.warns(UserWarning, match=f"3 timestamps are of the size of {name}.*the first at row 1"):
+        with pytest.warns(UserWarning, match=f"3 timestamps have the magnitude of {name}.*the first at row 1"):
             data = Interactions.from_tables(table)
         assert data.timestamp.tolist() == pytest.approx(list(self.SECONDS), abs=1e-3)
 

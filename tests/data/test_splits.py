@@ -302,33 +302,33 @@ def test_a_share_without_cold_or_without_warm_items_is_refused(share):
 
 @given(logs(), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
 @check
-def test_new_users_train_nothing_and_are_asked_for_what_follows_their_first_events(data, given, asked, seed):
+def test_new_users_train_nothing_and_their_targets_follow_their_first_events(data, n_history, n_targets, seed):
     try:
-        split = new_user_split(data, given, asked=asked, share=0.5, seed=seed)
+        split = new_user_split(data, n_history, n_targets=n_targets, share=0.5, seed=seed)
     except InputError:  # too few users, or none with so many events
         assume(False)
     full = [items.tolist() for items in items_of(data.sequences(seed=seed))]
     new = np.flatnonzero(split.train.lengths == 0)
     assert len(new) == round(0.5 * data.n_users)
-    assert split.test.user.tolist() == [user for user in new if len(full[user]) >= given + asked]
+    assert split.test.user.tolist() == [user for user in new if len(full[user]) >= n_history + n_targets]
     for user, history, target in zip(
         split.test.user, items_of(split.test.history), items_of(split.test.target), strict=True
     ):
-        assert history.tolist() == full[user][:given]
-        assert target.tolist() == full[user][given : given + asked]
+        assert history.tolist() == full[user][:n_history]
+        assert target.tolist() == full[user][n_history : n_history + n_targets]
     assert not set(split.validation.user.tolist()) & set(new.tolist())
     assert_disjoint(split)
 
 
 def test_new_users_are_the_same_however_much_they_bring():
-    splits = [new_user_split(town(), given) for given in (1, 8)]
+    splits = [new_user_split(town(), n_history) for n_history in (1, 8)]
     assert splits[0].train.lengths.tolist() == splits[1].train.lengths.tolist()
     assert set(splits[1].test.user.tolist()) <= set(splits[0].test.user.tolist())
 
 
 def test_the_last_events_of_the_others_validate_one_by_one():
     table = pd.DataFrame({"user_id": list("aaaaaaabb"), "item_id": [*range(7), 7, 8], "timestamp": range(9)})
-    drawn = (new_user_split(Interactions.from_tables(table), 1, asked=1, share=0.5, seed=seed) for seed in range(9))
+    drawn = (new_user_split(Interactions.from_tables(table), 1, n_targets=1, share=0.5, seed=seed) for seed in range(9))
     split = next(split for split in drawn if split.test.user.tolist() == [1])  # b is new
     assert [items.tolist() for items in items_of(split.train)] == [[0, 1, 2, 3, 4, 5], []]
     assert [items.tolist() for items in items_of(split.validation.target)] == [[6]]
@@ -338,11 +338,11 @@ def test_the_last_events_of_the_others_validate_one_by_one():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"given": 0}, r"given=0, asked=10: give 1 or more of both"),
-        ({"asked": 0}, r"given=5, asked=0: give 1 or more of both"),
+        ({"n_history": 0}, r"n_history=0, n_targets=10: give 1 or more of both"),
+        ({"n_targets": 0}, r"n_history=5, n_targets=0: give 1 or more of both"),
         ({"share": 0.0}, r"share=0\.0 makes 0 of 100 users new; leave some of both kinds"),
         ({"share": 1.0}, r"share=1\.0 makes 100 of 100 users new"),
-        ({"given": 90}, r"no new user has 90 \+ 10 events; give fewer"),
+        ({"n_history": 90}, r"no new user has 90 \+ 10 events; give fewer"),
     ],
 )
 def test_new_users_who_cannot_be_are_refused(settings, message):

@@ -155,7 +155,6 @@ def test_grouped_query_attention_with_rotary_positions_is_llamas():
             own.v_proj,
             own.o_proj,
             heads=4,
-            key_value_heads=2,
             mask=causal_mask(6),
             rotate=rotary,
         )

@@ -17,13 +17,13 @@ def log() -> Sequences:
         plain,
         times=np.array([0.0, 0.0, 7200.0, 86_399.0]),
         ratings=np.array([1.0, 3.5, 5.0, 4.0], dtype=np.float32),
-        kinds=np.array([0, 1, 0, 1]),
+        event_types=np.array([0, 1, 0, 1]),
     )
 
 
 def test_features_are_read_off_the_log() -> None:
     rows, positions = log().flat()
-    table = event_features(log(), rows, positions, ["gap", "hour", "rating", "kind", "user"])
+    table = event_features(log(), rows, positions, ["gap", "hour", "rating", "event_type", "user"])
     assert table[:, 0].tolist() == [0, 0, 13, 0]  # two hours are 2^12.8 s; first events have no gap
     assert table[:, 1].tolist() == [0, 0, 2, 23]
     assert table[:, 2].tolist() == [2, 7, 10, 8]
@@ -43,7 +43,7 @@ def test_gaps_that_run_backwards_or_for_centuries_stay_in_the_table() -> None:
 
 
 def test_context_begins_as_nothing_and_adds_up() -> None:
-    context = Context(["hour", "user"], n_kinds=0, n_attributes=2, dim=3)
+    context = Context(["hour", "user"], n_event_types=0, n_attributes=2, dim=3)
     features, lengths = torch.tensor([[1], [2], [1]]), torch.tensor([2, 1])
     attributes = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     assert not context(features, attributes, lengths).any()
@@ -61,4 +61,4 @@ def test_unknown_features_are_named() -> None:
 
 def test_what_the_data_has_not_is_refused() -> None:
     with pytest.raises(InputError, match="0 event types"):
-        Context(["kind"], n_kinds=0, n_attributes=0, dim=2)
+        Context(["event_type"], n_event_types=0, n_attributes=0, dim=2)

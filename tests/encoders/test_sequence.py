@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from recsys_cl.encoders.attention import causal_mask, multi_head_attention, rotary
-from recsys_cl.encoders.sequence import SelfAttention, Transformer, padded_places, sequence_encoder
+from recsys_cl.encoders.sequence import SEQUENCE_ENCODERS, SelfAttention, Transformer, padded_places
 from recsys_cl.errors import InputError
 
 NAMES = ("causal", "bidirectional", "gru")
@@ -14,7 +14,7 @@ LENGTHS = torch.tensor([5, 1, 3])
 
 def encoder(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return sequence_encoder(name, 8, blocks=2, heads=2, dropout=0.0).eval()
+    return SEQUENCE_ENCODERS[name](8, blocks=2, heads=2, dropout=0.0).eval()
 
 
 def events() -> torch.Tensor:

@@ -38,7 +38,7 @@ def test_cold_items_without_text_all_look_alike() -> None:
 
 
 def test_tower_of_nothing_is_an_error() -> None:
-    with pytest.raises(InputError, match="nothing to say"):
+    with pytest.raises(InputError, match="needs text embeddings or ids"):
         ItemTower(WARM, None, dim=2, ids=False)
 
 

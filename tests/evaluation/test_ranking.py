@@ -264,7 +264,6 @@ def test_a_target_that_cannot_be_found_is_refused(history, target, candidates):
         rank_targets(Constant(n_items=5), queries)
 
 
-def test_what_was_seen_can_be_left_in_on_request():
+def test_what_was_seen_is_not_ranked():
     queries = Queries(np.array([0]), Sequences.from_lists([[2]]), Sequences.from_lists([[1]]))
     assert masked_scores(Constant(n_items=4), queries).tolist() == [[0, 0, -np.inf, 0]]
-    assert masked_scores(Constant(n_items=4), queries, mask_seen=False).tolist() == [[0, 0, 0, 0]]

@@ -1,6 +1,4 @@
-"""Retention, its area, and the boundary: by hand, by enumeration and by brute force."""
-
-from dataclasses import replace
+"""Retention, its area, the boundary, exposure and detection: by hand, by enumeration and by brute force."""
 
 import numpy as np
 import pytest
@@ -9,12 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recsys_cl.data import Sequences, Split, leave_last_n, synthetic
-from recsys_cl.data.perturb.corruption import add_random, drop_random
+from recsys_cl.data import leave_last_n, synthetic
+from recsys_cl.data.perturb.shilling import inject
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation import Evaluation, bootstrap_interval, evaluate
+from recsys_cl.evaluation import Evaluation, bootstrap_interval, robustness
 from recsys_cl.evaluation.metrics import rank_of_targets
-from recsys_cl.evaluation.robustness import boundary_distance, retention, robustness_curve, robustness_index
+from recsys_cl.evaluation.robustness import (
+    boundary_distance,
+    detect,
+    exposure,
+    precision_recall,
+    retention,
+    robustness_index,
+)
 
 check = settings(deadline=None, max_examples=60, derandomize=True)
 
@@ -132,47 +137,6 @@ def test_units_of_strength_and_metric_and_the_order_change_nothing(clean, first,
 def test_the_index_refuses_what_has_no_area(clean, attacked, message):
     with pytest.raises(InputError, match=message):
         robustness_index(clean, attacked)
-
-
-# the curve
-
-
-class Counts:
-    """Popularity, as a scorer."""
-
-    def __init__(self, split: Split) -> None:
-        self.scores = torch.as_tensor(split.counts).float()
-
-    def score(self, histories: Sequences) -> Tensor:
-        return self.scores.repeat(len(histories), 1)
-
-
-SPLIT = leave_last_n(synthetic(n_users=60, n_items=64, n_events=700, seed=1), 3)
-
-
-def test_the_curve_is_fit_and_evaluate_at_each_rate_the_clean_split_first():
-    curve = robustness_curve(Counts, SPLIT, drop_random, [0.3, 0.1])
-    assert list(curve) == [0.0, 0.3, 0.1]
-    for rate, found in curve.items():
-        noisy = drop_random(SPLIT, rate) if rate else SPLIT
-        expected = evaluate(Counts(noisy), noisy.test)
-        np.testing.assert_array_equal(found.metrics["ndcg@10"], expected.metrics["ndcg@10"])
-        np.testing.assert_array_equal(found.user, SPLIT.test.user)
-    assert retention(curve[0.0], curve[0.0]).value == 1.0
-
-
-def test_with_given_queries_training_alone_is_noisy():
-    asked = replace(SPLIT.test)
-    curve = robustness_curve(Counts, SPLIT, add_random, [0.4], queries=asked)
-    expected = evaluate(Counts(add_random(SPLIT, 0.4)), SPLIT.test).metrics["ndcg@10"]
-    np.testing.assert_array_equal(curve[0.4].metrics["ndcg@10"], expected)
-    default = robustness_curve(Counts, SPLIT, add_random, [0.4])[0.4].metrics["ndcg@10"]
-    assert (default != expected).any()
-
-
-def test_a_curve_without_rates_is_refused():
-    with pytest.raises(InputError, match="no rates"):
-        robustness_curve(Counts, SPLIT, drop_random, [])
 
 
 # the boundary
@@ -318,3 +282,135 @@ def test_bad_geometry_is_named(change, message):
     given = {"users": users, "items": items, "target": torch.zeros(6, dtype=torch.long), "k": 1, **change}
     with pytest.raises(InputError, match=message):
         boundary_distance(given.pop("users"), given.pop("items"), given.pop("target"), **given)
+
+
+# exposure
+
+
+def test_exposure_by_hand():
+    lists = np.array([[3, 1, -1], [2, 3, 0], [0, 1, 2]])
+    assert exposure(lists, 3) == pytest.approx(2 / 3)
+    assert exposure(lists, 5) == 0
+    with pytest.raises(InputError, match="no lists"):
+        exposure(np.empty((0, 10)), 3)
+
+
+# detection
+
+
+def by_loop(vectors: np.ndarray, share: float) -> list[float]:
+    centred = [vector - np.mean(vectors, axis=0) for vector in vectors]
+    m = max(1, round(share * len(vectors)))
+    scores = []
+    for i, one in enumerate(centred):
+        cosines = [
+            one @ other / np.linalg.norm(one) / np.linalg.norm(other) for j, other in enumerate(centred) if j != i
+        ]
+        scores.append(float(np.mean(sorted(cosines)[-m:])))
+    return scores
+
+
+@pytest.mark.parametrize("block", [4, 100])
+@given(st.integers(0, 999), st.floats(0.01, 0.9))
+@check
+def test_the_score_is_the_mean_cosine_to_the_nearest_others(block, seed, share):
+    vectors = np.random.default_rng(seed).normal(size=(11, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(robustness, "BLOCK", block)
+        np.testing.assert_allclose(detect(vectors, share), by_loop(vectors, share), atol=1e-12)
+
+
+@given(st.integers(0, 999), st.floats(0.1, 9.0))
+@check
+def test_a_vector_that_all_share_and_the_scale_say_nothing(seed, scale):
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(12, 4))
+    np.testing.assert_allclose(detect(scale * vectors + 5 * rng.normal(size=4), 0.2), detect(vectors, 0.2), atol=1e-9)
+
+
+def test_a_group_of_the_size_looked_for_stands_out():
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(size=(95, 16)), rng.normal(size=16) + 0.3 * rng.normal(size=(5, 16))
+    found = precision_recall(detect(np.concatenate([real, fake]), 0.05), np.arange(100) >= 95)
+    assert (found.average_precision, found.precision, found.recall) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["random", "average", "bandwagon"])
+def test_injected_profiles_are_found_by_their_items_more_often_than_by_chance(kind):
+    split = leave_last_n(synthetic(n_users=200, n_items=100, n_events=4_000, seed=2), 5)
+    target = int(np.argmin(split.counts))
+    attacked, injected = inject(split, target, kind, users=20, profile=10)
+    profiles = attacked.train.last(3).matrix(split.n_items).toarray()
+    assert precision_recall(detect(profiles, 0.1), injected).average_precision > 3 * injected.mean()
+
+
+@pytest.mark.parametrize(
+    ("vectors", "share", "message"),
+    [
+        (np.ones((5, 2)), 0.0, "share=0.0 is out of range"),
+        (np.ones((5, 2)), 1.0, "share=1.0 is out of range"),
+        (np.ones((1, 2)), 0.1, r"vectors of shape \(1, 2\)"),
+        (np.ones(5), 0.1, r"vectors of shape \(5,\)"),
+        (np.full((5, 2), np.nan), 0.1, "give finite"),
+    ],
+)
+def test_bad_vectors_are_named(vectors, share, message):
+    with pytest.raises(InputError, match=message):
+        detect(vectors, share)
+
+
+# precision and recall
+
+
+@given(st.integers(0, 999), st.integers(1, 11))
+@check
+def test_precision_and_recall_are_counts_over_random_orders_of_ties(seed, flagged):
+    rng = np.random.default_rng(seed)
+    scores, injected = rng.integers(4, size=12).astype(float), rng.permutation(12) < 4
+    found = precision_recall(scores, injected, flagged=flagged)
+    hits = []
+    for _ in range(1_500):
+        order = np.lexsort((rng.random(12), -scores))[:flagged]
+        hits.append(injected[order].sum())
+    spread = 5 * np.std(hits) / np.sqrt(1_500) + 1e-9
+    assert found.precision * flagged == pytest.approx(np.mean(hits), abs=spread)
+    assert found.recall * 4 == pytest.approx(np.mean(hits), abs=spread)
+
+
+@given(st.integers(0, 999))
+@check
+def test_average_precision_is_the_mean_precision_at_the_injected(seed):
+    rng = np.random.default_rng(seed)
+    scores, injected = rng.permutation(12).astype(float), rng.permutation(12) < 4
+    ranked = injected[np.argsort(-scores)]
+    precisions = [ranked[: place + 1].mean() for place in np.flatnonzero(ranked)]
+    assert precision_recall(scores, injected).average_precision == pytest.approx(np.mean(precisions))
+
+
+def test_equal_scores_are_the_level_of_chance_wherever_the_injected_stand():
+    for injected in (np.arange(20) < 5, np.arange(20) >= 15):
+        found = precision_recall(np.ones(20), injected)
+        assert (found.average_precision, found.precision, found.recall) == (0.25, 0.25, 0.25)
+
+
+def test_as_many_flagged_as_injected_make_precision_and_recall_equal():
+    scores, injected = np.array([5.0, 4, 3, 2, 1]), np.array([True, False, True, False, False])
+    assert precision_recall(scores, injected).precision == precision_recall(scores, injected).recall == 0.5
+    more = precision_recall(scores, injected, flagged=3)
+    assert (more.precision, more.recall) == (pytest.approx(2 / 3), 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "injected", "flagged", "message"),
+    [
+        ([1.0, 2.0], [True], None, "give one finite score per user"),
+        ([1.0, np.nan], [True, False], None, "give one finite score per user"),
+        ([1.0, 2.0], [False, False], None, "0 of 2 users were injected"),
+        ([1.0, 2.0], [True, True], None, "2 of 2 users were injected"),
+        ([1.0, 2.0], [True, False], 0, "flagged=0 users; give 1 to 2"),
+        ([1.0, 2.0], [True, False], 3, "flagged=3 users"),
+    ],
+)
+def test_bad_detection_is_named(scores, injected, flagged, message):
+    with pytest.raises(InputError, match=message):
+        precision_recall(np.array(scores), np.array(injected), flagged=flagged)

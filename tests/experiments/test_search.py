@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import common
 import pytest
+from ch07_sequences import SPACES, default_of
 from ch09_perturbations import ATTACKS, first_of
+from ch10_negatives import NEGATIVES
 from common import RESULTS, Parts, Settings, at_random, best_settings, by_parzen, search
 
 from recsys_cl.errors import InputError
@@ -94,9 +97,25 @@ def test_a_stored_search_is_proposed_again(tmp_path: Path, name: str, model: str
     assert found == trials
 
 
-def test_a_search_begins_at_the_default_of_the_model() -> None:
+def test_the_order_of_names_decides_what_optuna_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = stored("search-negatives")["generator"]["trials"]
+    monkeypatch.setattr(common, "DRAWN_AS", {})
+    proposals = by_parzen(stored("search-negatives")["generator"]["space"], trials[0]["settings"], len(trials))
+    assert next(proposals) == trials[0]["settings"]
+    assert [proposals.send(trial["value"]) for trial in trials[:-1]] != [trial["settings"] for trial in trials[1:]]
+
+
+def test_spaces_and_defaults_are_those_of_the_stored_searches() -> None:
     for name, entry in stored("search-attacks").items():
-        assert entry["trials"][0]["settings"] == first_of(ATTACKS[name][1])
+        assert (entry["fixed"], entry["space"]) == ATTACKS[name]
+        assert entry["trials"][0]["settings"] == first_of(*ATTACKS[name])
+    for name, entry in stored("search-negatives").items():
+        assert (entry["fixed"], entry["space"]) == NEGATIVES[name]
+        assert entry["trials"][0]["settings"] == first_of(*NEGATIVES[name])
+    for name, (fixed, space) in SPACES.items():
+        entry = stored(f"search-{name}")[name]
+        assert (entry["fixed"], entry["space"]) == (fixed, space)
+        assert entry["trials"][0]["settings"] == default_of(name)
 
 
 def test_the_best_settings_include_the_fixed_ones() -> None:

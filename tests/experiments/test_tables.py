@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from common import against, corrected, mean_with_interval, paired, pooled, table, with_settings
+from common import against, corrected, mean_with_interval, paired, pooled, settings_of, table, with_settings
 
 from recsys_cl.evaluation import Evaluation, bootstrap_interval, compare, holm, pool
+from recsys_cl.recommenders import create
 
 
 def runs() -> dict[str, list[Evaluation]]:
@@ -53,4 +54,19 @@ def test_the_interval_of_a_mean_is_that_of_the_package() -> None:
 
 def test_settings_are_added_to_a_model_or_replaced() -> None:
     assert with_settings("sasrec") == "sasrec:"
-    assert with_settings("sasrec:dim=64,length=50", dim=32, views="crop") == "sasrec:dim=32,length=50,views=crop"
+    assert with_settings("sasrec:dim=64,length=50", dim=32, seed=1) == "sasrec:dim=32,length=50,seed=1"
+
+
+def test_a_component_loses_its_settings_when_it_is_replaced() -> None:
+    model = "sasrec:loss=bce,loss.negatives=1,dim=64"
+    assert with_settings(model, loss="softmax") == "sasrec:loss=softmax,dim=64"
+    assert with_settings(model, loss="gbce", **{"loss.negatives": 2}) == "sasrec:loss=gbce,dim=64,loss.negatives=2"
+    assert with_settings(model, **{"loss.negatives": 2}) == "sasrec:loss=bce,loss.negatives=2,dim=64"
+
+
+def test_settings_of_a_model_include_those_of_its_components() -> None:
+    settings = settings_of(create("two-tower-gan"))
+    assert settings["sampler"] == "generated"
+    assert settings["sampler.share"] == 0.25
+    assert settings["loss"] == "info-nce"
+    assert settings["attack"] is None

@@ -211,7 +211,7 @@ class TestBadInput:
             ({"target": torch.tensor([0.0, 1.0])}, "torch.int64"),
             ({"target": torch.tensor([0])}, "do not fit"),
             ({"hidden": torch.ones(2, 5)}, "do not fit"),
-            ({"hidden": torch.ones(0, 4), "target": torch.ones(0, dtype=torch.int64)}, "something to predict"),
+            ({"hidden": torch.ones(0, 4), "target": torch.ones(0, dtype=torch.int64)}, "have a next item"),
             ({"hidden": torch.full((2, 4), torch.nan)}, "hidden has the value nan"),
             ({"temperature": 0.0}, "temperature is 0"),
         ],

@@ -22,8 +22,8 @@ from recsys_cl.negatives import (
     PerturbedNegatives,
     PolicyNegatives,
 )
-from recsys_cl.negatives.gan import decode, spread
-from recsys_cl.negatives.gan_diagnostics import Watched
+from recsys_cl.negatives.gan import decode, nearest_item_entropy
+from recsys_cl.negatives.gan_diagnostics import GanDiagnostics
 from recsys_cl.recommenders import Sequential, TwoTower, load_recommender
 
 B, N, K, D = 24, 50, 8, 6
@@ -185,15 +185,15 @@ def test_decoding_and_spread(given: Candidates) -> None:
     table = given.table.detach()
     items = torch.randint(N, (5, 3))
     assert decode(2 * table[items], table).tolist() == items.tolist()
-    assert float(spread(table[None], table)) == pytest.approx(math.log(N), abs=1e-5)
-    assert float(spread(table[:1].expand(1, 9, D), table)) == pytest.approx(0, abs=1e-6)
+    assert float(nearest_item_entropy(table[None], table)) == pytest.approx(math.log(N), abs=1e-5)
+    assert float(nearest_item_entropy(table[:1].expand(1, 9, D), table)) == pytest.approx(0, abs=1e-6)
 
 
 def test_players_that_stop_playing_say_so() -> None:
-    def watch(**values: float) -> Watched:
-        watched = Watched()
-        watched.add(**{name: torch.tensor(value) for name, value in values.items()})
-        return watched
+    def watch(**values: float) -> GanDiagnostics:
+        statistics = GanDiagnostics()
+        statistics.add(**{name: torch.tensor(value) for name, value in values.items()})
+        return statistics
 
     assert watch(generator_entropy=3.0, discriminator_accuracy=0.7, share_filtered=0.5).report(n_items=100)
     with pytest.warns(UserWarning, match="collapsed"):
@@ -214,7 +214,7 @@ def test_a_threshold_that_leaves_nothing(threshold: float) -> None:
 @pytest.mark.parametrize("share", [0.0, 1.5])
 def test_shares_that_are_none(share: float) -> None:
     for make in (HardNegatives, lambda s: PolicyNegatives(D, s), lambda s: PerturbedNegatives(s, epsilon=0.1)):
-        with pytest.raises(InputError, match=f"hard_share={share}"):
+        with pytest.raises(InputError, match=f"share={share}"):
             make(share)
 
 
@@ -225,8 +225,9 @@ def split() -> Split:
 
 @pytest.mark.parametrize("sampler", ["uniform", "popular", "hard", "perturbed", "generated", "policy"])
 def test_a_two_tower_learns_from_each(split: Split, tmp_path: Path, sampler: str) -> None:
-    settings = {"model": "", "dim": 16, "length": 20, "epochs": 3, "batch_size": 128, "epsilon": 0.1}
-    trained = TwoTower(sampler=sampler, **settings).fit(split)  # type: ignore[arg-type]
+    settings = {"model": "", "dim": 16, "length": 20, "epochs": 3, "batch_size": 128}
+    given = {"name": sampler, "epsilon": 0.1} if sampler in ("perturbed", "generated") else sampler
+    trained = TwoTower(sampler=given, **settings).fit(split)  # type: ignore[arg-type]
     chance = sum(1 / math.log2(rank + 1) for rank in range(1, 11)) / 100
     assert trained.report.best > 1.5 * chance
     trained.save(tmp_path)
@@ -245,8 +246,9 @@ def test_the_game_resumes_where_it_was(split: Split, tmp_path: Path) -> None:
 
 
 def test_a_sequence_model_learns_from_the_game(split: Split, tmp_path: Path) -> None:
-    settings = {"dim": 16, "length": 20, "blocks": 1, "negatives": 8, "epsilon": 0.1, "batch_size": 16}
-    trained = Sequential(objective="generated", epochs=6, spare_known=True, **settings).fit(split)  # type: ignore[arg-type]
+    settings = {"dim": 16, "length": 20, "blocks": 1, "batch_size": 16}
+    loss = {"name": "generated", "negatives": 8, "epsilon": 0.1, "exclude_known": True}
+    trained = Sequential(loss=loss, epochs=6, **settings).fit(split)  # type: ignore[arg-type]
     assert all("discriminator_accuracy" in epoch for epoch in trained.report.history)
     chance = sum(1 / math.log2(rank + 1) for rank in range(1, 11)) / 100
     assert trained.report.best > 1.5 * chance
@@ -254,4 +256,4 @@ def test_a_sequence_model_learns_from_the_game(split: Split, tmp_path: Path) -> 
     loaded = load_recommender(tmp_path)
     assert_close(loaded.score(split.test.history[:5]), trained.score(split.test.history[:5]))
     with pytest.raises(InputError, match="bidirectional"):
-        Sequential(objective="generated", encoder="bidirectional")
+        Sequential(loss="generated", encoder="bidirectional")

@@ -220,7 +220,7 @@ class TestNames:
             ("crop+maks", "did you mean 'mask'"),
             ("flip", "choose from crop, mask, reorder, substitute, insert"),
             ("", "no view ''"),
-            ("crop:much", "'crop:much' has no ratio"),
+            ("crop:much", "'crop:much' needs a ratio"),
             ("crop:0", "above 0 and at most 1"),
             ("crop:1.5", "above 0 and at most 1"),
             ("insert", "give similar="),

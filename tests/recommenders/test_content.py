@@ -24,7 +24,7 @@ N_ITEMS = 64
 class WordVectors:
     """An encoder without a network: the sum of a fixed random vector per word and one that all texts share."""
 
-    shared = 4.0
+    shared, dim = 4.0, 24
 
     def __init__(self, name: str, **_: object) -> None:
         self.name = name

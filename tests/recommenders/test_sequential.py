@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from recsys_cl.training.window_parts import KnownItems
 
 from recsys_cl.data import Interactions, Sequences, Split, leave_last_n, leave_one_out, synthetic
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
+from recsys_cl.objectives import Step, TrainingData, Views
+from recsys_cl.objectives.parts import KnownItems
 from recsys_cl.recommenders import Sequential, create, load_recommender
 from recsys_cl.training.windows import Windows
 
@@ -38,14 +39,14 @@ def split() -> Split:
     [
         {"encoder": "causal"},
         {"encoder": "gru"},
-        {"encoder": "bidirectional", "epochs": 60},
+        {"encoder": "bidirectional", "loss": "cloze", "epochs": 60},
         {"similarity": "dot", "temperature": 1.0},
-        {"objective": "sampled-softmax", "negatives": 8},
-        {"objective": "bce", "negatives": 1, "spare_known": True},
-        {"objective": "gbce", "negatives": 8},
-        {"views": "crop+mask+reorder+substitute+insert"},
-        {"views": "same-target"},
-        {"spare_known": True},
+        {"loss": {"name": "sampled-softmax", "negatives": 8}},
+        {"loss": {"name": "bce", "negatives": 1, "exclude_known": True}},
+        {"loss": {"name": "gbce", "negatives": 8}},
+        {"auxiliary": {"name": "views", "of": "crop+mask+reorder+substitute+insert"}},
+        {"auxiliary": "same-target"},
+        {"loss": {"name": "softmax", "exclude_known": True}},
     ],
     ids=lambda settings: ",".join(map(str, settings.values())),
 )
@@ -54,14 +55,14 @@ def test_the_next_item_is_learned(split: Split, settings: dict) -> None:
     assert evaluate(model, split.test, ks=(1,)).mean("hr@1") > 0.9  # chance: 1/12
 
 
-@pytest.mark.parametrize("objective", ["softmax", "gbce"])
-def test_items_that_nobody_chose_come_last_whatever_the_scale_of_the_scores(objective: str) -> None:
+@pytest.mark.parametrize("loss", ["softmax", {"name": "gbce", "negatives": 16}], ids=["softmax", "gbce"])
+def test_items_that_nobody_chose_come_last_whatever_the_scale_of_the_scores(loss: str | dict) -> None:
     """A loss that learns probabilities pushes all scores below 0, and the zero of an unknown item would be first."""
     data = ring()
     strangers = pd.DataFrame({"item_id": [N, N + 1], "title": ["Unknown", "New"], "text": ["Unknown", "New"]})
     items = pd.concat([data.items.to_pandas(), strangers])
     held_out = leave_one_out(Interactions.from_tables(data.events.to_pandas(), items, name="ring and strangers"))
-    model = Sequential(**SMALL, epochs=3, objective=objective, negatives=16).fit(held_out)
+    model = Sequential(**SMALL, epochs=3, loss=loss).fit(held_out)
     scores = model.score(held_out.test.history)
     assert torch.equal(scores[:, N:], scores[:, :N].min(1, keepdim=True).values.expand(-1, 2))
 
@@ -87,31 +88,32 @@ def test_context_is_not_read_of_people_of_whom_only_items_are_known(split: Split
         assert not torch.allclose(model.score(split.test.history[:1]), before)
 
 
-@pytest.mark.parametrize("objective", ["softmax", "sampled-softmax", "bce", "gbce"])
-def test_losses_are_computed_in_single_precision_under_autocast(split: Split, objective: str) -> None:
-    model = Sequential(**SMALL, epochs=1, objective=objective, negatives=4).fit(split)
-    network, windows = model.network, Windows(split.train, length=8, parts=model._parts(split))
-    batch = windows.collate([(0, window) for window in range(8)])
+@pytest.mark.parametrize("name", ["softmax", "sampled-softmax", "bce", "gbce"])
+def test_losses_are_computed_in_single_precision_under_autocast(split: Split, name: str) -> None:
+    loss = name if name == "softmax" else {"name": name, "negatives": 4}
+    model = Sequential(**SMALL, epochs=1, loss=loss).fit(split)
+    network, parts = model.network, model.loss.parts(TrainingData(split.train, N, 8, seed=0))
+    batch = Windows(split.train, length=8, parts=parts).collate([(0, window) for window in range(8)])
     vectors = network.vectors()
     states = network.states(batch["items"], batch["lengths"], vectors)
-    sampled = (batch.get("negative"), batch.get("log_q"), None)
-    plain = network._rows(states, vectors, batch["asked"], *sampled)
+    step = Step(network, states, vectors, vectors, batch["target"], batch)
+    plain = network.loss.rows(step)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(network._rows(states, vectors, batch["asked"], *sampled), plain)
+        torch.testing.assert_close(network.loss.rows(step), plain)
 
 
 def test_known_positives_are_no_negatives(split: Split) -> None:
     """The loss is the cross-entropy over the target and what the user never chose in training."""
-    model = Sequential(**SMALL, epochs=1, spare_known=True).fit(split)
+    model = Sequential(**SMALL, epochs=1, loss={"name": "softmax", "exclude_known": True}).fit(split)
     network, train = model.network, split.train
     batch = Windows(train, length=8, parts=[KnownItems(train)]).collate([(0, window) for window in range(5)])
     vectors = network.vectors()
     logits = network.states(batch["items"], batch["lengths"], vectors) @ vectors.T / network.temperature()
     row = torch.arange(len(batch["lengths"])).repeat_interleave(batch["lengths"])
-    for event, (window, target) in enumerate(zip(row.tolist(), batch["asked"].tolist(), strict=True)):
+    for event, (window, target) in enumerate(zip(row.tolist(), batch["target"].tolist(), strict=True)):
         known = batch["known_item"][batch["known_row"] == window].tolist()
         logits[event, [item for item in known if item != target]] = -torch.inf
-    expected = torch.nn.functional.cross_entropy(logits, batch["asked"])
+    expected = torch.nn.functional.cross_entropy(logits, batch["target"])
     torch.testing.assert_close(network(**batch)["loss"], expected)
 
 
@@ -144,7 +146,9 @@ def test_unknown_items_are_named(split: Split) -> None:
 
 def test_seeds_decide(split: Split) -> None:
     first, again, other = (
-        Sequential(**SMALL, epochs=2, seed=seed, views="crop+mask").fit(split).score(split.test.history)
+        Sequential(**SMALL, epochs=2, seed=seed, auxiliary={"name": "views", "of": "crop+mask"})
+        .fit(split)
+        .score(split.test.history)
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
@@ -176,13 +180,14 @@ def test_context_is_read() -> None:
 def test_the_type_of_the_next_event_is_predicted_better_than_by_its_base_rate() -> None:
     data = synthetic(1500, 128, seed=0)
     split = leave_last_n(data, 2, seed=0)
-    model = Sequential(**{**SMALL, "batch_size": 64}, epochs=8, patience=8, next_kind=True, context="kind").fit(split)
+    settings = {**SMALL, "batch_size": 64, "epochs": 8, "patience": 8}
+    model = Sequential(**settings, auxiliary="event-type", context="event_type").fit(split)
     _, asked = split.test.target.flat()
-    target, kind = split.test.target.items[asked], split.test.target.kinds[asked]
-    chance = model.kind_probabilities(split.test.history, torch.from_numpy(target))
+    target, kind = split.test.target.items[asked], split.test.target.event_types[asked]
+    chance = model.event_type_probabilities(split.test.history, torch.from_numpy(target))
     torch.testing.assert_close(chance.sum(1), torch.ones(len(chance)))
     loss = -chance.log()[torch.arange(len(kind)), torch.from_numpy(kind)].mean()
-    rate = np.bincount(split.train.kinds[split.train.flat()[1]], minlength=3) / split.train.lengths.sum()
+    rate = np.bincount(split.train.event_types[split.train.flat()[1]], minlength=3) / split.train.lengths.sum()
     base = -np.log(rate)[kind].mean()
     assert float(loss) < base - 0.004
 
@@ -190,7 +195,10 @@ def test_the_type_of_the_next_event_is_predicted_better_than_by_its_base_rate() 
 def test_text_and_id_are_aligned(split: Split) -> None:
     """Alignment brings each item's text vector near its id vector; without it they are strangers."""
     plain, aligned = (
-        Sequential(**SMALL, model="minilm", epochs=8, patience=8, align=align).fit(split) for align in (0.0, 1.0)
+        Sequential(
+            **SMALL, model="minilm", epochs=8, patience=8, auxiliary={"name": "item-alignment", "weight": weight}
+        ).fit(split)
+        for weight in (0.0, 1.0)
     )
 
     def agreement(model: Sequential) -> float:
@@ -201,7 +209,9 @@ def test_text_and_id_are_aligned(split: Split) -> None:
 
 
 def test_sequences_of_text_and_id_are_aligned(split: Split) -> None:
-    model = Sequential(**SMALL, model="minilm", epochs=20, patience=20, align_sequences=1.0).fit(split)
+    model = Sequential(
+        **SMALL, model="minilm", epochs=20, patience=20, auxiliary={"name": "sequence-alignment", "weight": 1.0}
+    ).fit(split)
     assert evaluate(model, split.test, ks=(1,)).mean("hr@1") > 0.9
 
 
@@ -238,16 +248,20 @@ def test_an_update_learns_what_is_new() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"align": 0.1}, "nothing to align without texts and ids"),
-        ({"encoder": "bidirectional", "context": "gap"}, "for encoders that read forwards"),
-        ({"spare_known": True, "objective": "sampled-softmax"}, "cannot spare what one user chose"),
-        ({"id_dropout": 0.2}, "ids can be dropped only beside texts"),
-        ({"encoder": "bidirectional", "objective": "bce"}, "guesses what is hidden"),
+        ({"auxiliary": "item-alignment"}, "auxiliary=item-alignment needs texts and ids"),
+        ({"auxiliary": "views+sequence-alignment"}, "auxiliary=sequence-alignment needs texts and ids"),
+        ({"encoder": "bidirectional", "loss": "cloze", "context": "gap"}, "need a unidirectional encoder"),
+        ({"encoder": "bidirectional", "loss": "cloze", "auxiliary": "event-type"}, "need a unidirectional encoder"),
+        ({"loss": {"name": "sampled-softmax", "exclude_known": True}}, "exclude_known"),
+        ({"auxiliary": {"name": "id-dropout", "share": 0.2}}, "auxiliary=id-dropout needs texts and ids"),
+        ({"encoder": "bidirectional", "loss": "bce"}, "'bce' does not train encoder='bidirectional'"),
+        ({"encoder": "bidirectional"}, "use loss='cloze' for a bidirectional encoder"),
+        ({"loss": "cloze"}, "'cloze' does not train encoder='causal'"),
         ({"context": "weather"}, "no context feature 'weather'"),
-        ({"views": "crop+blur"}, "blur"),
+        ({"auxiliary": {"name": "views", "of": "crop+blur"}}, "blur"),
         ({"heads": 3}, "does not split into 3 heads"),
-        ({"next_kind": True}, "next_kind on data with 0 event types"),
-        ({"ids": False}, "without text and without ids"),
+        ({"auxiliary": "event-type"}, "auxiliary=event-type on data with 0 event types"),
+        ({"ids": False}, "needs text embeddings or ids"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(split: Split, settings: dict, message: str) -> None:
@@ -259,4 +273,5 @@ def test_presets_are_what_they_are_called() -> None:
     assert create("bert4rec").encoder == "bidirectional"
     assert create("gru4rec").encoder == "gru"
     assert create("sasrec-hybrid").model == "minilm"
-    assert "crop" in create("cl4srec").views
+    assert create("cl4srec").auxiliary == (Views(),)
+    assert "crop" in Views().of

@@ -52,9 +52,7 @@ def test_every_method_had_the_same_budget_and_its_best_trial_went_on(search: str
     ],
 )
 def test_the_best_trial_became_the_default(model: str, search: str, method: str) -> None:
-    fields = vars(create(model))
-    for name, value in stored(search)["settings"][method].items():
-        assert fields[name] == value, name
+    assert create(model, **stored(search)["settings"][method]) == create(model)
 
 
 def test_robustness_was_chosen_only_among_settings_that_keep_clean_quality() -> None:

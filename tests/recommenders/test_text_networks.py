@@ -7,15 +7,15 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from recsys_cl.data import PAD, Sequences
-from recsys_cl.losses import nt_xent_loss
+from recsys_cl.losses import LOSSES, nt_xent_loss
 from recsys_cl.negatives import KnownPositives
 from recsys_cl.recommenders.text_networks import (
     BlockNetwork,
     LanguageTower,
     PairNetwork,
     ProjectedTower,
-    beside,
     centred,
+    concatenate_original,
     latest_titles,
 )
 from recsys_cl.training.examples import CatalogueBlocks, HistoryPairs
@@ -60,7 +60,7 @@ def test_the_loss_of_a_block_is_that_of_a_loop(embeddings: Tensor, batch: dict[s
     z = embeddings[batch["item"]]
     v = F.normalize(z - z.mean(0), dim=1)
     losses = []
-    for given, asked in zip(batch["given"], batch["asked"], strict=True):
+    for given, asked in zip(batch["context"], batch["target"], strict=True):
         u = F.normalize(v[given].sum(0), dim=0)
         candidates = (v[~given] @ u / 0.2).exp().sum()
         losses.append(torch.stack([candidates.log() - v[a] @ u / 0.2 for a in asked.nonzero()[:, 0]]).mean())
@@ -84,14 +84,14 @@ def test_a_direction_common_to_all_texts_changes_no_loss_and_gets_no_gradient(
 def test_beside_the_original_logits_are_means_of_cosines(embeddings: Tensor, batch: dict[str, Tensor]) -> None:
     other = torch.randn(N_ITEMS, 3, generator=torch.Generator().manual_seed(1))
     v, v0 = centred(embeddings), centred(other)
-    both = beside(v, v0, 0.7)
+    both = concatenate_original(v, v0, 0.7)
     assert_close(both.norm(dim=1), torch.ones(N_ITEMS))
     assert_close(both @ both.T, (v @ v.T + 0.7 * v0 @ v0.T) / 1.7)
     loss = BlockNetwork(ProjectedTower(embeddings), temperature=0.2, original=other, residual=0.7)(**batch)["loss"]
-    stacked = beside(centred(embeddings[batch["item"]]), centred(other[batch["item"]]), 0.7)
-    u = F.normalize(batch["given"].float() @ stacked, dim=1)
-    logits = (u @ stacked.T / 0.2).masked_fill(batch["given"], -torch.inf)
-    rows = [row.logsumexp(0) - row[asked].mean() for row, asked in zip(logits, batch["asked"], strict=True)]
+    stacked = concatenate_original(centred(embeddings[batch["item"]]), centred(other[batch["item"]]), 0.7)
+    u = F.normalize(batch["context"].float() @ stacked, dim=1)
+    logits = (u @ stacked.T / 0.2).masked_fill(batch["context"], -torch.inf)
+    rows = [row.logsumexp(0) - row[asked].mean() for row, asked in zip(logits, batch["target"], strict=True)]
     assert_close(loss, torch.stack(rows).mean())
 
 
@@ -146,6 +146,7 @@ def test_the_loss_of_pairs_is_that_of_a_loop_without_known_positives(train: Sequ
     network = PairNetwork(
         LanguageTower(encoder, TITLES),  # type: ignore[arg-type]
         TITLES,
+        loss=LOSSES["info-nce"](),
         temperature=0.3,
         log_q=log_q,
         known=KnownPositives(train, N_ITEMS),

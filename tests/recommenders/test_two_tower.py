@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from recsys_cl.data import Sequences, Split, cold_item_split, leave_one_out, synthetic
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
+from recsys_cl.losses import info_nce_loss
+from recsys_cl.negatives import KnownPositives, in_batch_log_q
 from recsys_cl.recommenders import Popularity, Random, TwoTower, load_recommender
+from recsys_cl.recommenders.two_tower_network import TwoTowerNetwork
 from recsys_cl.text import LanguageEncoder
 from recsys_cl.training import NextItemExamples
 
@@ -133,7 +137,7 @@ def test_a_loaded_model_scores_and_says_that_it_cannot_be_trained(split: Split, 
     loaded = load_recommender(tmp_path)
     assert isinstance(loaded, TwoTower)
     loaded.score(split.test.history[:2])
-    with pytest.raises(InputError, match="can only score; build it with known= to train"):
+    with pytest.raises(InputError, match="can only score; call learn_from"):
         loaded.network(**batch)
 
 
@@ -154,5 +158,81 @@ def test_only_what_the_user_does_not_know_is_a_negative(split: Split) -> None:
 
 
 def test_unknown_user_tower_is_named() -> None:
-    with pytest.raises(InputError, match="user_tower='rnn' is unknown; valid names are attention, mean, mlp"):
+    with pytest.raises(InputError, match=r"unknown user tower 'rnn' \(valid names are attention, mean, mlp\)"):
         TwoTower(model="", user_tower="rnn")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("loss", ["info-nce", "decoupled", "debiased", "multi-positive"])
+def test_vectors_of_previous_batches_are_further_negatives(split: Split, loss: str) -> None:
+    plain, queued = (TwoTower(model="", loss=loss, queue=size, **QUICK).fit(split) for size in (0, 200))
+    histories = split.test.history
+    assert not torch.equal(plain.score(histories), queued.score(histories))
+    assert evaluate(queued, split.test).mean() > evaluate(Random().fit(split), split.test).mean()
+
+
+def queued_network(split: Split, **settings: object) -> tuple[TwoTowerNetwork, NextItemExamples]:
+    model = TwoTower(model="", **{**QUICK, "dropout": 0.0, **settings})
+    model.sizes = {"items": split.n_items, "text": 0, "attributes": 0}
+    counts = torch.from_numpy(split.counts)
+    known = KnownPositives(split.train, split.n_items)
+    log_q = in_batch_log_q(counts) if model.log_q else None
+    network = model._build().learn_from(known, log_q, queue=model.queue)
+    network.items.read(counts > 0, None)
+    return network, NextItemExamples(split.train, split.n_items, length=model.length)
+
+
+@pytest.mark.parametrize("log_q", [True, False])
+def test_the_queue_adds_columns_with_their_log_q_and_their_mask_and_gets_no_gradient(split: Split, log_q: bool) -> None:
+    network, examples = queued_network(split, queue=20, log_q=log_q)
+    earlier, batch = (examples.collate([(0, n) for n in range(start, start + 16)]) for start in (0, 40))
+    first = network(**earlier)["loss"]
+    vectors, held = network.queue.held()
+    assert held.items.tolist() == earlier["target"].tolist()
+    assert_close(vectors, network.embed_items(earlier["target"]).detach())
+
+    users = network.embed_users(batch["history"])
+    items = torch.cat([network.embed_items(batch["target"]), vectors])
+    columns = torch.cat([batch["target"], earlier["target"]])
+    expected = info_nce_loss(
+        users,
+        items,
+        temperature=network.temperature(),
+        mask=network.known.mask(batch["user"], columns),
+        log_q=network.log_q[columns] if log_q else None,
+    )
+    network.eval()
+    assert_close(network(**batch)["loss"], expected)
+    assert network.queue.held()[1].items.tolist() == earlier["target"].tolist(), "an evaluation leaves the queue alone"
+
+    network.train()(**batch)["loss"].backward()
+    only_held = earlier["target"][~torch.isin(earlier["target"], batch["target"])]
+    only_held = only_held[~torch.isin(only_held, batch["history"])]
+    assert len(only_held)
+    assert (network.items.ids.weight.grad[only_held] == 0).all()
+    assert not network.queue.held()[0].requires_grad
+    assert len(network.queue.held()[0]) == 20, "the oldest make room"
+    assert first.isfinite()
+
+
+def test_a_saved_model_has_no_queue(split: Split, tmp_path: Path) -> None:
+    trained = TwoTower(model="", queue=50, **{**QUICK, "epochs": 1}).fit(split)
+    trained.save(tmp_path)
+    assert not any("queue" in name for name in load_file(tmp_path / "state.safetensors"))
+    loaded = load_recommender(tmp_path)
+    assert loaded == trained
+    assert_close(loaded.score(split.test.history), trained.score(split.test.history), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"loss": "symmetric-info-nce"}, "losses info-nce, decoupled"),
+        ({"loss": "triplet"}, "sampler='uniform'"),
+        ({"sampler": "hard"}, "sampler='hard'"),
+        ({"attack": "fgm"}, "the attack"),
+        ({"queue": -1}, "queue"),
+    ],
+)
+def test_a_queue_that_could_not_be_used_is_refused(settings: dict, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        TwoTower(model="", **{"queue": 8, **settings})

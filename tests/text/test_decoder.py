@@ -331,7 +331,7 @@ def test_an_encoder_is_refused(tmp_path):
     size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     BertModel(BertConfig(**size, vocab_size=263, is_decoder=True)).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="no causal language model: it has no weights for"):
+    with pytest.raises(InputError, match="not a causal language model: it has no weights for"):
         LanguageModel(tmp_path)
 
 

@@ -8,11 +8,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from recsys_cl.data import Split, leave_last_n, synthetic
+from recsys_cl.encoders.towers import ItemTower
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.recommenders import EASE, Sequential, TwoTower, load_recommender
 from recsys_cl.recommenders.vector_attacks import evaluate_shifted, random_shift, worst_shift
-from recsys_cl.training.adversarial import AdversarialTraining, Adversary
+from recsys_cl.training.adversarial import ATTACKS, AdversarialTraining, FastGradient, ProjectedGradient
 from recsys_cl.training.examples import NextItemExamples
 
 QUICK = {"model": "", "dim": 16, "length": 20, "epochs": 2, "batch_size": 128}
@@ -53,7 +54,7 @@ def test_the_loss_is_clean_plus_weighted_attacked(plain: TwoTower, batch: dict[s
     with network.items.shifted(worst):
         attacked = network(**batch)["loss"]
     network.zero_grad()
-    total = AdversarialTraining(network, Adversary("fgm", 0.3, 0.7))(**batch)["loss"]
+    total = AdversarialTraining(network, FastGradient(0.3, 0.7))(**batch)["loss"]
     assert_close(total, clean + 0.7 * attacked)
     assert attacked > clean
 
@@ -63,7 +64,7 @@ def test_an_attack_hurts_more_than_noise_and_pgd_more_than_one_step(
 ) -> None:
     clean = float(plain.network(**batch)["loss"].detach())
     rise = {
-        attack: float(AdversarialTraining(plain.network, Adversary(attack, 0.3))(**batch)["loss"].detach()) - 2 * clean
+        attack: float(AdversarialTraining(plain.network, ATTACKS[attack](0.3))(**batch)["loss"].detach()) - 2 * clean
         for attack in ("random", "fgm", "pgd")
     }
     assert rise["pgd"] > rise["fgm"] > 2 * abs(rise["random"])
@@ -72,8 +73,8 @@ def test_an_attack_hurts_more_than_noise_and_pgd_more_than_one_step(
 @pytest.mark.parametrize("attack", ["random", "fgm", "pgd", "vat", "simgcl"])
 def test_every_attack_trains_both_networks(split: Split, attack: str) -> None:
     for model in (
-        TwoTower(**{**QUICK, "attack": attack, "epsilon": 0.1, "epochs": 1}),
-        Sequential(dim=16, length=10, blocks=1, epochs=1, attack=attack, epsilon=0.1),
+        TwoTower(**{**QUICK, "attack": {"name": attack, "epsilon": 0.1}, "epochs": 1}),
+        Sequential(dim=16, length=10, blocks=1, epochs=1, attack={"name": attack, "epsilon": 0.1}),
     ):
         model.fit(split)
         assert model.network.items.shift is None
@@ -82,7 +83,7 @@ def test_every_attack_trains_both_networks(split: Split, attack: str) -> None:
 
 def test_every_parameter_learns_under_attack(plain: TwoTower, batch: dict[str, torch.Tensor]) -> None:
     plain.network.zero_grad()
-    AdversarialTraining(plain.network, Adversary("pgd", 0.1))(**batch)["loss"].backward()
+    AdversarialTraining(plain.network, ProjectedGradient(0.1))(**batch)["loss"].backward()
     ids = plain.network.items.ids
     assert ids is not None
     assert ids.weight.grad is not None
@@ -91,7 +92,7 @@ def test_every_parameter_learns_under_attack(plain: TwoTower, batch: dict[str, t
 
 
 def test_trained_against_the_attack_more_is_left(split: Split, plain: TwoTower) -> None:
-    hardened = TwoTower(**{**QUICK, "dropout": 0.0, "epochs": 4, "attack": "fgm", "epsilon": 0.2}).fit(split)
+    hardened = TwoTower(**{**QUICK, "dropout": 0.0, "epochs": 4, "attack": {"name": "fgm", "epsilon": 0.2}}).fit(split)
     left = {}
     for name, model in {"plain": plain, "hardened": hardened}.items():
         attacked = evaluate_shifted(model, split.test, worst_shift(model, split.test, 0.5, steps=5)).mean()
@@ -127,24 +128,23 @@ def test_what_cannot_be_attacked(split: Split) -> None:
     with pytest.raises(InputError, match="EASE has no item vectors"):
         worst_shift(EASE().fit(split), split.test, 0.1)
     with pytest.raises(InputError, match="epsilon=0"):
-        Adversary("fgm", 0.0)
+        FastGradient(0.0)
     with pytest.raises(InputError, match="epsilon=0"):
-        TwoTower(attack="fgm", epsilon=0.0)
-    with pytest.raises(InputError, match="'none' needs no adversary"):
-        Adversary("none")
-    with pytest.raises(InputError, match="attack='fgms'"):
-        TwoTower(attack="fgms")  # type: ignore[arg-type]
+        TwoTower(attack={"name": "fgm", "epsilon": 0.0})
+    with pytest.raises(InputError, match="unknown attack 'fgms', did you mean 'fgm'"):
+        TwoTower(attack="fgms")
+    assert TwoTower(attack="none").attack is None
 
 
 def test_a_network_that_ignores_its_vectors() -> None:
     class Deaf(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.items = TwoTower(**QUICK)._build(torch.ones(5), None, None, 0).items
+            self.items = ItemTower.of_size(5, 0, dim=16, ids=True)
             self.weight = nn.Parameter(torch.ones(()))
 
         def forward(self) -> dict[str, torch.Tensor]:
             return {"loss": self.weight * 1.0}
 
     with pytest.raises(InputError, match="does not depend on the perturbation"):
-        AdversarialTraining(Deaf(), Adversary("fgm"))()
+        AdversarialTraining(Deaf(), FastGradient())()

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from recsys_cl.data import Sequences, leave_one_out, synthetic
 from recsys_cl.encoders import AttentionPooling, ItemTower
 from recsys_cl.errors import InputError
-from recsys_cl.losses import info_nce_loss, symmetric_info_nce_loss
+from recsys_cl.losses import LOSSES, info_nce_loss, symmetric_info_nce_loss
 from recsys_cl.negatives import KnownPositives, in_batch_log_q
 from recsys_cl.recommenders.two_tower_network import TwoTowerNetwork
 from recsys_cl.training import NextItemExamples, encode_in_chunks, gather_items
@@ -108,12 +108,11 @@ def recommender(wrap: Wrap, rows: slice) -> Tensor:
         TwoTowerNetwork(
             ItemTower(counts > 0, None, dim=8, ids=True),
             AttentionPooling(8, length=10),
-            log_q=in_batch_log_q(counts),
+            loss=LOSSES["info-nce"](),
             similarity="cosine",
             temperature=0.1,
             dropout=0.0,
-            known=KnownPositives(split.train, split.n_items),
-        )
+        ).learn_from(KnownPositives(split.train, split.n_items), in_batch_log_q(counts))
     )
     examples = NextItemExamples(split.train, split.n_items, length=10)
     keys = [(0, int(example)) for example in np.random.default_rng(0).permutation(len(examples))[:SIZE]]

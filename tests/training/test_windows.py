@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recsys_cl.data import Sequences
 from recsys_cl.errors import InputError
-from recsys_cl.training.windows import Windows, ragged
+from recsys_cl.training.windows import EventContext, Windows, ragged
 
 
 def histories(lengths: list[int]) -> Sequences:
@@ -22,7 +22,7 @@ def epoch_of(windows: Windows, epoch: int) -> list[tuple[list[int], list[int]]]:
     sizes = batch["lengths"].tolist()
     return [
         (inputs.tolist(), asked.tolist())
-        for inputs, asked in zip(batch["items"].split(sizes), batch["asked"].split(sizes), strict=True)
+        for inputs, asked in zip(batch["items"].split(sizes), batch["target"].split(sizes), strict=True)
     ]
 
 
@@ -91,3 +91,13 @@ def test_nothing_to_predict_is_an_error() -> None:
 
 def test_ragged_lists_ranges() -> None:
     assert ragged(np.array([2, 5, 5]), np.array([4, 5, 6])).tolist() == [2, 3, 5]
+
+
+def test_context_stands_beside_its_input() -> None:
+    train = histories([12, 3, 9, 2])
+    windows = Windows(train, length=5)
+    cut = windows.cut([(0, window) for window in range(len(windows))])
+    train.ratings[:] = np.arange(len(train.ratings)) % 5 + 1
+    features = EventContext(train, ["rating"])(cut)["features"]
+    events = np.concatenate([np.arange(begin, stop - 1) for begin, stop in zip(cut.begin, cut.stop, strict=True)])
+    assert features[:, 0].tolist() == (2 * train.ratings[events]).astype(int).tolist()

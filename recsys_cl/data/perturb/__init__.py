@@ -1,4 +1,4 @@
-"""Perturbed data: logs with noise, fake users, damaged item texts.
+"""Perturbed data: noisy event logs, fake users and altered item texts.
 
 See: chapter 9.
 """

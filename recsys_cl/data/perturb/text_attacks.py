@@ -1,7 +1,6 @@
-r"""What happens to item texts on the way to a language model: slips of the finger, and a seller's keywords.
+r"""Text perturbations and attacks: typos in item texts, and keywords that a seller adds to their own.
 
-Synonyms, the third kind of change, are in :func:`recsys_cl.data.text.replace_words`. A word is ``\w+`` in any
-script.
+For synonyms see :func:`recsys_cl.data.text.replace_words`. A word is ``\w+`` in any script.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ import numpy as np
 
 from recsys_cl.errors import InputError
 from recsys_cl.randomness import counter_uniform
-
-HIT, EDIT, PLACE, KEY = 120, 121, 122, 123  # what a random number is for, so that no two purposes share one
 
 T = TypeVar("T")
 
@@ -35,19 +32,19 @@ NEIGHBOURS: Mapping[str, str] = {
     )
     for key, (row, left) in _KEYS.items()
 }
-"""Keys next to each letter of a Latin keyboard, at most one row and one key's width away."""
+"""Neighbouring keys of each letter on a QWERTY keyboard: at most one row and one key's width away."""
 
 
 def typos(texts: Sequence[str], rate: float, *, seed: int = 0) -> list[str]:
-    """Mistype words: two letters swapped, one dropped, one doubled, or the key next to it hit.
+    """Typos: swap two letters, drop one, double one, or replace one by a neighbouring key.
 
-    Each word is hit with the chance given and then has exactly one slip, of a kind drawn from those that its letters
-    allow: a word of one letter loses nothing, and letters without neighbours on a Latin keyboard get none.
+    Each word is mistyped with probability ``rate`` and then has exactly one typo, drawn from those that its letters
+    allow: a word of one letter drops nothing, and a letter without neighbours on a QWERTY keyboard is not replaced.
 
     Args:
         texts: Any number of texts, in any language.
-        rate: Chance of a word to be hit, in (0, 1].
-        seed: Seed of the draws; a word that is hit at one rate is hit likewise at every higher one.
+        rate: Probability that a word is mistyped, in (0, 1].
+        seed: Seed of the draws; a word mistyped at one rate gets the same typo at every higher rate.
 
     Raises:
         InputError: If the rate is out of range.
@@ -62,7 +59,13 @@ def typos(texts: Sequence[str], rate: float, *, seed: int = 0) -> list[str]:
 
     def mistyped(row: int, text: str) -> str:
         words = list(_WORDS.finditer(text))
-        draws = (counter_uniform(seed, purpose, row, np.arange(len(words))) for purpose in (HIT, EDIT, PLACE, KEY))
+        place = np.arange(len(words))
+        draws = (
+            counter_uniform(seed, "mistyped-word", row, place),
+            counter_uniform(seed, "typo-kind", row, place),
+            counter_uniform(seed, "typo-place", row, place),
+            counter_uniform(seed, "typo-key", row, place),
+        )
         parts, end = [], 0
         for word, hit, *slip in zip(words, *draws, strict=True):
             parts += [text[end : word.start()], _slip(word[0], *slip) if hit < rate else word[0]]
@@ -73,21 +76,21 @@ def typos(texts: Sequence[str], rate: float, *, seed: int = 0) -> list[str]:
 
 
 def _slip(word: str, edit: float, place: float, key: float) -> str:
-    """One slip; its kind, its place and the key are given as numbers in [0, 1)."""
+    """Make one typo; its type, its place and the key are chosen by numbers in [0, 1)."""
     places = {
         "swap": [at for at in range(len(word) - 1) if word[at] != word[at + 1]],
         "drop": list(range(len(word))) if len(word) > 1 else [],
         "double": list(range(len(word))),
         "neighbour": [at for at in range(len(word)) if word[at].lower() in NEIGHBOURS],
     }
-    kind = _pick([kind for kind in places if places[kind]], edit)
-    at = _pick(places[kind], place)
+    change = _pick([name for name in places if places[name]], edit)
+    at = _pick(places[change], place)
     before, letter, after = word[:at], word[at], word[at + 1 :]
-    if kind == "swap":
+    if change == "swap":
         return before + after[0] + letter + after[1:]
-    if kind == "drop":
+    if change == "drop":
         return before + after
-    if kind == "double":
+    if change == "double":
         return before + 2 * letter + after
     hit = _pick(NEIGHBOURS[letter.lower()], key)
     return before + (hit.upper() if letter.isupper() else hit) + after
@@ -98,12 +101,12 @@ def _pick(choices: Sequence[T], draw: float) -> T:
 
 
 def stuff_keywords(texts: Sequence[str], items: Sequence[int], keywords: Sequence[str]) -> list[str]:
-    """A seller appends words to the texts of their own items, to be found where those words are.
+    """Keyword stuffing: a seller appends words to the texts of their own items to rank higher.
 
     Args:
         texts: Text of each item of the catalogue.
         items: Numbers of the seller's items.
-        keywords: The words, for instance :func:`telling_words`.
+        keywords: Words to append, for instance :func:`telling_words`.
 
     Returns:
         The texts of the catalogue; those of other items are unchanged.
@@ -126,24 +129,25 @@ def stuff_keywords(texts: Sequence[str], items: Sequence[int], keywords: Sequenc
 
 
 def telling_words(texts: Sequence[str], counts: np.ndarray, *, k: int = 10, popular: int = 50) -> list[str]:
-    r"""Words that tell the most popular items from the rest, by TF-IDF.
+    r"""Words that distinguish the most popular items from the rest, by TF-IDF.
 
     .. math:: \operatorname{score}(w) = \Big(\sum_{i \in P} \operatorname{tf}(w, i)\Big)
         \ln \frac{1 + N}{1 + \operatorname{df}(w)}
 
-    with :math:`P` the popular items, :math:`N` texts and :math:`\operatorname{df}(w)` of them with the word.
+    with :math:`P` the popular items, :math:`N` the number of texts and :math:`\operatorname{df}(w)` the number of those
+    that contain the word.
 
     Args:
-        texts: ``N`` item texts.
-        counts: ``(N,)`` events of each item, for instance :attr:`recsys_cl.data.Split.counts`.
+        texts: Text of each item, :math:`N` in all.
+        counts: ``(N,)`` number of events of each item, for instance :attr:`recsys_cl.data.Split.counts`.
         k: Number of words; fewer if the popular items have fewer.
         popular: Number of popular items, :math:`|P|`.
 
     Returns:
-        Lower-case words, the most telling first, ties in alphabetical order.
+        Lower-case words, the highest score first, ties in alphabetical order.
 
     Raises:
-        InputError: If texts and counts are not of one catalogue, or a number is below 1.
+        InputError: If texts and counts differ in length, or a number is below 1.
 
     See: chapter 9.
 

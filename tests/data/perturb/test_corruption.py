@@ -44,8 +44,8 @@ Row = list[tuple[int, float, float, float, int]]
 
 def rows(sequences: Sequences) -> list[Row]:
     """Item, time, rating, weight and type of every event of each sequence."""
-    assert sequences.kinds is not None
-    columns = (sequences.items, sequences.times, sequences.ratings, sequences.weights, sequences.kinds)
+    assert sequences.event_types is not None
+    columns = (sequences.items, sequences.times, sequences.ratings, sequences.weights, sequences.event_types)
     return [
         list(zip(*(column[start:stop].tolist() for column in columns), strict=True))
         for start, stop in zip(sequences.start, sequences.stop, strict=True)

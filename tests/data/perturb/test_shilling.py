@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recsys_cl.data import Split, cold_item_split, leave_last_n, leave_one_out, synthetic, temporal_split
 from recsys_cl.data.perturb.corruption import add_random
-from recsys_cl.data.perturb.shilling import KINDS, inject
+from recsys_cl.data.perturb.shilling import ATTACKS, inject
 from recsys_cl.errors import InputError
 
 check = settings(deadline=None, max_examples=40, derandomize=True)
@@ -17,7 +17,7 @@ check = settings(deadline=None, max_examples=40, derandomize=True)
 WORLD = synthetic(n_users=60, n_items=64, n_events=700, seed=1)
 SPLIT = leave_last_n(WORLD, 3)
 TARGET = int(np.argmin(SPLIT.counts))
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = pytest.mark.parametrize("kind", ATTACKS)
 
 
 def fakes(split: Split, n: int, column: str = "items") -> np.ndarray:
@@ -55,7 +55,7 @@ def test_real_users_their_questions_and_the_data_set_stay(kind, protocol):
         np.testing.assert_array_equal(after.user, before.user)
         pairs += [(after.history, before.history), (after.target, before.target)]
     for after, before in pairs:
-        for column in ("items", "times", "ratings", "weights", "kinds"):
+        for column in ("items", "times", "ratings", "weights", "event_types"):
             np.testing.assert_array_equal(
                 getattr(after, column)[after.flat()[1]], getattr(before, column)[before.flat()[1]]
             )
@@ -66,12 +66,12 @@ def test_real_users_their_questions_and_the_data_set_stay(kind, protocol):
 def test_times_ratings_weights_and_types_are_those_of_the_log(kind):
     attacked, _ = inject(SPLIT, TARGET, kind, users=20, profile=8)
     _, positions = SPLIT.train.flat()
-    for column in ("times", "ratings", "weights", "kinds"):
+    for column in ("times", "ratings", "weights", "event_types"):
         assert np.isin(fakes(attacked, 20, column), getattr(SPLIT.train, column)[positions]).all()
         assert fakes(attacked, 20, column).dtype == getattr(SPLIT.train, column).dtype
     assert (np.diff(fakes(attacked, 20, "times"), axis=1) >= 0).all()
-    weight_of = dict(zip(SPLIT.train.kinds, SPLIT.train.weights, strict=True))
-    shown = zip(fakes(attacked, 20, "kinds").ravel(), fakes(attacked, 20, "weights").ravel(), strict=True)
+    weight_of = dict(zip(SPLIT.train.event_types, SPLIT.train.weights, strict=True))
+    shown = zip(fakes(attacked, 20, "event_types").ravel(), fakes(attacked, 20, "weights").ravel(), strict=True)
     assert all(weight_of[kind] == weight for kind, weight in shown)
 
 
@@ -147,7 +147,7 @@ def test_average_ratings_are_the_items_own_and_random_ones_the_logs():
 
 def test_a_log_without_ratings_stays_one():
     split = rated(np.ones(SPLIT.n_items))
-    for kind in KINDS:
+    for kind in ATTACKS:
         assert (fakes(inject(split, TARGET, kind, users=5, profile=6)[0], 5, "ratings") == 1).all()
 
 
@@ -172,14 +172,14 @@ def test_an_attack_upon_a_noisy_log_and_noise_upon_an_attacked_one():
 
 
 def test_an_attacked_split_is_not_mistaken_for_the_clean_one():
-    attacked = [inject(SPLIT, TARGET, kind, users=3, profile=5, seed=seed)[0] for kind in KINDS for seed in (0, 1)]
+    attacked = [inject(SPLIT, TARGET, kind, users=3, profile=5, seed=seed)[0] for kind in ATTACKS for seed in (0, 1)]
     assert len({str(one.identity) for one in [SPLIT, *attacked]}) == 7
 
 
 def test_an_unseen_item_of_the_protocol_is_neither_target_nor_cover():
     split = cold_item_split(WORLD)
     unseen = np.concatenate([split.validation.candidates, split.test.candidates])
-    for kind in KINDS:
+    for kind in ATTACKS:
         attacked, _ = inject(split, int(np.argmax(split.counts)), kind, users=30, profile=12)
         assert attacked.counts[unseen].sum() == 0
     with pytest.raises(InputError, match=f"target={unseen[0]} must stay unseen under cold-items"):
@@ -189,19 +189,19 @@ def test_an_unseen_item_of_the_protocol_is_neither_target_nor_cover():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "bandwaggon"}, "no attack 'bandwaggon'; did you mean 'bandwagon'"),
-        ({"target": 64}, "target=64 is no item; items are numbered 0 to 63"),
-        ({"target": -1}, "target=-1 is no item"),
+        ({"attack": "bandwaggon"}, "no attack 'bandwaggon'; did you mean 'bandwagon'"),
+        ({"target": 64}, "target=64 is not an item; items are numbered 0 to 63"),
+        ({"target": -1}, "target=-1 is not an item"),
         ({"users": 61}, "users=61 fake users; give 1 to the number of real ones, 60"),
         ({"users": 0}, "users=0 fake users"),
-        ({"profile": 1}, "profile=1 leaves the target without cover; give 2"),
-        ({"profile": 65}, "needs 64 items for cover, 63 can be had"),
+        ({"profile": 1}, "profile=1 leaves the target without fillers; give 2"),
+        ({"profile": 65}, "needs 64 filler items, 63 are available"),
     ],
 )
 def test_bad_input_is_named(change, message):
-    settings = {"target": TARGET, "kind": "random", "users": 3, "profile": 5, **change}
+    settings = {"target": TARGET, "attack": "random", "users": 3, "profile": 5, **change}
     with pytest.raises(InputError, match=message):
-        inject(SPLIT, settings.pop("target"), settings.pop("kind"), **settings)
+        inject(SPLIT, settings.pop("target"), settings.pop("attack"), **settings)
 
 
 def test_a_profile_of_the_whole_catalogue_is_possible():

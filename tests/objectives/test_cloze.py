@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recsys_cl.training.masking import cloze
 
 from recsys_cl.data import RowRandom
 from recsys_cl.errors import InputError
+from recsys_cl.objectives.parts import cloze
 
 check = settings(deadline=None, max_examples=60, derandomize=True)
 LENGTHS = st.lists(st.integers(0, 8), min_size=1, max_size=8).map(np.array)
