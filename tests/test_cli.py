@@ -206,7 +206,7 @@ class TestBadInput:
             (("compare", "--model", "two-tower:ids=False"), ["ids", "true or false"]),
             (("compare", "--model", "two-tower:dropout=2"), ["dropout=2", "0.99"]),
             (("recommend", "--model", "tfidf", "--text", " "), ["empty"]),
-            (("recommend", "--model", "tfidf", "--text", "qqqq"), ["'qqqq'", "nothing about any item"]),
+            (("recommend", "--model", "tfidf", "--text", "qqqq"), ["'qqqq'", "matches no item"]),
             (("compare", "--column", "rating=stars"), ["'stars'", "none of the files"]),
         ],
     )

@@ -239,8 +239,8 @@ def test_dotted_names_are_gathered_below_what_they_belong_to(given: dict[str, An
     [
         ({"loss.margin": 0.3}, "belongs to 'loss', which is not given; write loss=NAME as well"),
         ({"auxiliary": "views", "auxiliary.vews.weight": 1}, "unknown part 'vews', did you mean 'views'"),
-        ({"dim": 3, "dim.x": 1}, "dim.x=1 has nowhere to go; write NAME.SETTING=VALUE"),
-        ({"loss": "triplet", "loss.a.b.c": 1}, "loss.a.b.c=1 has nowhere to go"),
+        ({"dim": 3, "dim.x": 1}, "dim.x=1 does not name a setting of a component; write NAME.SETTING=VALUE"),
+        ({"loss": "triplet", "loss.a.b.c": 1}, "loss.a.b.c=1 does not name a setting"),
     ],
 )
 def test_a_dotted_name_that_belongs_to_nothing_is_named(given: dict[str, Any], message: str) -> None:

@@ -289,10 +289,10 @@ def no_tensor(users: Tensor, items: Tensor, negatives: Tensor) -> Any:
     [
         (
             mean_of_rows,
-            r"the loss 'mean_of_rows' returns shape \(\); return one number per user, \(2,\), without a mean",
+            r"the loss 'mean_of_rows' returns shape \(\); return one number per user, \(2,\), without averaging",
         ),
         (not_a_number, r"the loss 'not_a_number' is \[nan, nan\] on two orthogonal pairs; it must be finite"),
-        (detached, r"the loss 'detached' has no gradient; compute it from the tensors given, without detach\(\)"),
+        (detached, r"the loss 'detached' has no gradient; compute it from the arguments, without detach\(\)"),
         (of_one, r"the loss 'of_one' takes 1 tensors; give a function of \(users, items\) or"),
         (no_tensor, r"the loss 'no_tensor' returns 0.5; return one number per user"),
     ],
@@ -430,5 +430,5 @@ def test_a_folder_of_an_unregistered_class_is_refused(split: Split, tmp_path: Pa
         load_recommender(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "recommender": "two-tower-gan"}))
-    with pytest.raises(InputError, match="names settings of a model, not a class"):
+    with pytest.raises(InputError, match="names a model's settings instead of a class"):
         load_recommender(tmp_path)

@@ -142,7 +142,7 @@ def test_accumulated_blocks_weigh_by_users_not_by_items(train_skewed: Sequences)
 
     batches = [blocks.collate([(0, number)]) for number in range(2)]
     counts = [blocks.count(batch) for batch in batches]
-    assert counts == [len(batch["given"]) for batch in batches]
+    assert counts == [len(batch["context"]) for batch in batches]
     assert {len(batch["item"]) for batch in batches} == {8}
     assert max(counts) > 1.5 * min(counts)
 

@@ -394,7 +394,7 @@ class TestNumbersThatEnd:
 
         steep = TrainingConfig(**{**vars(self.config), "learning_rate": 1e39})
         with pytest.raises(
-            TrainingError, match=r"a weight is not finite at step 2, learning rate 1e\+39; .*smaller rate"
+            TrainingError, match=r"a weight is not finite at step 2, learning rate 1e\+39; .*lower learning rate"
         ):
             self.walk(Refusing(edge=-torch.inf), steep)
 
