@@ -81,7 +81,7 @@ def map_row(name: str, book: Path = ROOT / "book") -> list[str]:
     cells = nbformat.read(book / name, as_version=4).cells
     title = next(re.findall(r"^# (.+)$", cell.source, re.MULTILINE)[0] for cell in cells if "# " in cell.source)
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    rooms = sorted(set(re.findall(r"^(?:from|import) recsys_cl\.(\w+)", code, re.MULTILINE)) - {"plots", "claims"})
+    rooms = sorted(set(re.findall(r"^(?:from|import) recsys_cl\.(\w+)", code, re.MULTILINE)) - {"book"})
     return [f"[{title}](book/{name})", " ".join(f"`{room}`" for room in rooms)]
 
 
