@@ -23,6 +23,7 @@ from recsys_cl.recommenders.sequential import Sequential
 from recsys_cl.recommenders.trained import TrainedRecommender
 from recsys_cl.recommenders.two_tower import TwoTower
 from recsys_cl.recommenders.user_item import UserItem
+from recsys_cl.settings import nested
 
 MODELS: Mapping[str, Callable[..., Recommender]] = {
     "random": Chance,
@@ -97,7 +98,7 @@ def create(name: str, **hyperparameters: object) -> Recommender:
         hint = f", did you mean {close[0]!r}?" if close else ""
         raise InputError(f"unknown model {name!r}{hint} (valid names are {', '.join(MODELS)})")
     try:
-        return MODELS[name](**hyperparameters)
+        return MODELS[name](**nested(hyperparameters))
     except TypeError as error:
         raise InputError(f"model {name!r}: {error}") from error
 

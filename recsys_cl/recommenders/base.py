@@ -21,6 +21,7 @@ from torch import Tensor
 from recsys_cl import __version__
 from recsys_cl.data import Sequences, Split
 from recsys_cl.errors import InputError
+from recsys_cl.settings import check_settings, described
 
 RANGES = {
     **dict.fromkeys(
@@ -97,9 +98,7 @@ class Recommender(ABC):
         Raises:
             InputError: Naming the hyperparameter, its value and what is valid.
         """
-        for name, kind in get_type_hints(type(self)).items():
-            if name in getattr(self, "__dataclass_fields__", {}):
-                _check(name, getattr(self, name), kind)
+        check_settings(self)
 
     @abstractmethod
     def fit(self, split: Split) -> Self:
@@ -122,7 +121,7 @@ class Recommender(ABC):
         assert is_dataclass(self)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"recommender": type(self).__name__, "version": __version__, "hyperparameters": asdict(self)}
+        config = {"recommender": type(self).__name__, "version": __version__, "hyperparameters": described(self)}
         (folder / "config.json").unlink(missing_ok=True)  # written last: a folder without it was not finished
         self.items.to_parquet(folder / "items.parquet")
         save_file({name: tensor.contiguous() for name, tensor in self.state.items()}, folder / "state.safetensors")

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 from recsys_cl.data import Split
 from recsys_cl.recommenders.base import Recommender
+from recsys_cl.settings import described
 from recsys_cl.training.adversarial import AdversarialTraining, Adversary, Attack
 from recsys_cl.training.loop import Examples
 from recsys_cl.training.trainer import Execution, TrainingConfig, TrainingReport, train
@@ -91,7 +92,7 @@ class TrainedRecommender(Recommender):
                 **asdict(self.execution),
                 **settings,
             ),
-            settings={**asdict(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
+            settings={**described(self), **split.identity, "seed": self.seed, "split_seed": split.seed},
             folder=folder,
             resume=resume,
             callbacks=callbacks,

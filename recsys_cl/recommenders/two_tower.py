@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,8 @@ from recsys_cl.encoders.language import LanguageEncoder
 from recsys_cl.encoders.towers import AttentionPooling, BehaviourMLP, ItemTower, MeanPooling, UserTowerName
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
-from recsys_cl.objectives.contrastive import LearnedTemperature, info_nce_loss, sampled_softmax_loss
+from recsys_cl.objectives.contrastive import LearnedTemperature
+from recsys_cl.objectives.contrastive.loss import LOSSES, Loss
 from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.objectives.negatives import (
     Candidates,
@@ -38,7 +39,11 @@ from recsys_cl.training.distributed import gather_items
 from recsys_cl.training.examples import NextItemExamples
 
 Similarity = Literal["cosine", "dot"]
-SamplerName = Literal["in-batch", "uniform", "popular", "hard", "perturbed", "generated", "policy"]
+SamplerName = Literal["", "in-batch", "uniform", "popular", "hard", "perturbed", "generated", "policy"]
+
+
+TEMPERATURE = 0.1
+"""Where a temperature starts."""
 
 
 class TwoTowerModel(nn.Module):
@@ -64,6 +69,7 @@ class TwoTowerModel(nn.Module):
         items: ItemTower,
         user: AttentionPooling | MeanPooling | BehaviourMLP,
         *,
+        loss: Loss,
         log_q: Tensor | None,
         similarity: Similarity,
         temperature: float,
@@ -72,12 +78,12 @@ class TwoTowerModel(nn.Module):
         negatives: DrawnNegatives | None = None,
     ) -> None:
         super().__init__()
-        self.items, self.user = items, user
+        self.items, self.user, self.loss = items, user, loss
         self.log_q: Tensor | None
         self.register_buffer("log_q", log_q)
         self.known, self.negatives = known, negatives
         self.similarity = similarity
-        self.temperature = LearnedTemperature(temperature)
+        self.temperature = LearnedTemperature(temperature).requires_grad_(loss.has_temperature)
         self.dropout = nn.Dropout(dropout)
 
     def embed_items(self, items: Tensor, keep_id: Tensor | None = None) -> Tensor:
@@ -126,14 +132,15 @@ class TwoTowerModel(nn.Module):
         items = self.embed_items(target, keep_id[target])  # (B, d)
         targets = gather_items(target)  # (N,), own first
         log_q = None if self.log_q is None else self.log_q[targets]  # (N,)
-        loss = info_nce_loss(
-            users,
+        rows = self.loss.against_batch(
+            users.float(),
             gather_items(items.float()),
             temperature=self.temperature(),
             mask=lambda rows: known.mask(user[rows], targets),
             log_q=log_q,
-        )
-        return {"loss": loss}
+            label=targets,
+        )  # (B,)
+        return {"loss": rows.mean()}
 
     def _against_own(
         self,
@@ -158,16 +165,16 @@ class TwoTowerModel(nn.Module):
             temperature=self.temperature().detach(),
         )
         negatives = self.negatives(given)
-        loss = sampled_softmax_loss(
+        rows = self.loss.against_own(
             given.query,
             given.table[target],
             negatives.vectors,
-            log_q=log_q[target],
-            negative_log_q=negatives.log_q,
             temperature=self.temperature(),
             mask=negatives.mask,
-        )
-        return loss + negatives.loss
+            log_q=log_q[target],
+            negative_log_q=negatives.log_q,
+        )  # (B,)
+        return rows.mean() + negatives.loss
 
     def pairs(
         self,
@@ -234,12 +241,13 @@ class TwoTower(TrainedRecommender):
     dim: int = 64
     length: int = 50
     similarity: Similarity = "cosine"
-    temperature: float = 0.1
+    temperature: float = TEMPERATURE
+    loss: Annotated[Loss, LOSSES] = "info-nce"  # type: ignore[assignment]
     log_q: bool = True
     dropout: float = 0.2
     id_dropout: float = 0.0
     event_dropout: float = 0.0
-    sampler: SamplerName = "in-batch"
+    sampler: SamplerName = ""
     negatives: int = 16
     hard_share: float = 0.5
     hardness: float = 1.0
@@ -253,6 +261,21 @@ class TwoTower(TrainedRecommender):
     weight_decay: float = 0.0
     patience: int = 2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters, and choose the sampler that the loss asks for where none is given."""
+        super().__post_init__()
+        self.sampler = self.sampler or ("in-batch" if "in-batch" in self.loss.forms else "uniform")
+        form = "in-batch" if self.sampler == "in-batch" else "own"
+        if form not in self.loss.forms:
+            wanted = "sampler=uniform" if form == "in-batch" else "sampler=in-batch"
+            others = ", ".join(name for name in LOSSES if form in LOSSES[name]().forms)
+            raise InputError(
+                f"the loss {self.loss} cannot be computed with sampler={self.sampler!r}; give {wanted}, or one of the "
+                f"losses {others}"
+            )
+        if not self.loss.has_temperature and self.temperature != TEMPERATURE:
+            raise InputError(f"the loss {self.loss} has no temperature; leave temperature={self.temperature} out")
 
     def fit(self, split: Split, *, folder: str | Path | None = None, resume: bool = False) -> Self:
         """Train on ``split.train``, stop by NDCG@10 on ``split.validation``.
@@ -349,6 +372,7 @@ class TwoTower(TrainedRecommender):
         return TwoTowerModel(
             ItemTower(warm, text, dim=self.dim, ids=self.ids),
             user,
+            loss=self.loss,
             log_q=log_q,
             similarity=self.similarity,
             temperature=self.temperature,

@@ -16,6 +16,7 @@ from recsys_cl.encoders.towers import ItemTower, MeanPooling, weighted_sum
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.evaluation.ratings import evaluate_ratings, root_mean_square
+from recsys_cl.objectives.contrastive.loss import LOSSES
 from recsys_cl.objectives.known import KnownPositives
 from recsys_cl.objectives.negatives import in_batch_log_q
 from recsys_cl.objectives.user_item import cross_user_loss, user_item_loss, within_user_loss
@@ -76,6 +77,7 @@ class UserItemModel(nn.Module):
         self.towers = TwoTowerModel(
             ItemTower(counts > 0, None, dim=dim, ids=True),
             MeanPooling(),
+            loss=LOSSES["info-nce"](),
             log_q=in_batch_log_q(counts),
             similarity="cosine",
             temperature=temperature,

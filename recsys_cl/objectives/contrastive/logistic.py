@@ -15,7 +15,9 @@ from recsys_cl.objectives.contrastive.vectors import (
     check_positive,
     check_triplets,
     comparable,
+    mean_of_negatives,
     reduce,
+    sum_of_negatives,
 )
 
 
@@ -25,6 +27,7 @@ def logistic_loss(
     negative: Tensor,
     *,
     temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     r"""Logistic loss with negative sampling: each pair is classified by itself (SGNS).
@@ -40,6 +43,7 @@ def logistic_loss(
         positive: ``(batch, dim)``.
         negative: ``(batch, dim)`` or ``(batch, k, dim)``; an anchor's k terms are summed.
         temperature: :math:`\tau > 0`.
+        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -61,7 +65,7 @@ def logistic_loss(
     check_positive("temperature", temperature)
     pull = F.softplus(-paired_scores(anchor, positive, temperature))  # (B,)
     push = F.softplus(scores(anchor, negative, temperature))  # (B, K)
-    return reduce(pull + push.sum(1), reduction)
+    return reduce(pull + sum_of_negatives(push, mask), reduction)
 
 
 def bpr_loss(
@@ -70,6 +74,7 @@ def bpr_loss(
     negative: Tensor,
     *,
     temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     r"""Bayesian personalised ranking: the positive scores above the negative.
@@ -83,6 +88,7 @@ def bpr_loss(
         positive: ``(batch, dim)``.
         negative: ``(batch, dim)`` or ``(batch, k, dim)``; the loss of an anchor is the mean over its k.
         temperature: :math:`\tau > 0`; the paper has 1.
+        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -103,7 +109,7 @@ def bpr_loss(
     anchor, positive, negative = check_triplets(anchor, positive, negative)
     check_positive("temperature", temperature)
     gaps = scores(anchor, negative, temperature) - paired_scores(anchor, positive, temperature)[:, None]  # (B, K)
-    return reduce(F.softplus(gaps).mean(1), reduction)
+    return reduce(mean_of_negatives(F.softplus(gaps), mask), reduction)
 
 
 def sigmoid_loss(

@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recsys_cl.errors import InputError
-from recsys_cl.objectives.contrastive.vectors import Reduction, check_positive, check_triplets, reduce, unit
+from recsys_cl.objectives.contrastive.vectors import (
+    Reduction,
+    check_positive,
+    check_triplets,
+    mean_of_negatives,
+    reduce,
+    unit,
+)
 
 Distance = Literal["euclidean", "squared", "cosine"]
 
@@ -46,6 +53,7 @@ def triplet_loss(
     *,
     margin: float = 0.2,
     distance: Distance = "euclidean",
+    mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     r"""Triplet loss with a hinge: the positive closer than the negative, by a margin.
@@ -62,6 +70,7 @@ def triplet_loss(
         negative: ``(batch, dim)`` or ``(batch, k, dim)``; the loss of an anchor is the mean over its k.
         margin: :math:`m > 0`, in units of the distance.
         distance: ``"euclidean"``, ``"squared"`` or ``"cosine"``.
+        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -81,7 +90,7 @@ def triplet_loss(
     0.1856
     """
     check_positive("margin", margin)
-    return reduce(F.relu(_gaps(anchor, positive, negative, distance) + margin).mean(1), reduction)
+    return reduce(mean_of_negatives(F.relu(_gaps(anchor, positive, negative, distance) + margin), mask), reduction)
 
 
 def soft_triplet_loss(
@@ -90,6 +99,7 @@ def soft_triplet_loss(
     negative: Tensor,
     *,
     distance: Distance = "euclidean",
+    mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     r"""Triplet loss with a soft margin: it keeps pulling, ever less, when the order is right.
@@ -101,6 +111,7 @@ def soft_triplet_loss(
         positive: ``(batch, dim)``.
         negative: ``(batch, dim)`` or ``(batch, k, dim)``; the loss of an anchor is the mean over its k.
         distance: ``"euclidean"``, ``"squared"`` or ``"cosine"``.
+        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -118,11 +129,17 @@ def soft_triplet_loss(
     >>> round(float(soft_triplet_loss(a, a, torch.tensor([[3.0, 4.0]]))), 4)  # log(1 + exp(-5))
     0.0067
     """
-    return reduce(F.softplus(_gaps(anchor, positive, negative, distance)).mean(1), reduction)
+    return reduce(mean_of_negatives(F.softplus(_gaps(anchor, positive, negative, distance)), mask), reduction)
 
 
 def pairwise_contrastive_loss(
-    anchor: Tensor, positive: Tensor, negative: Tensor, *, margin: float = 1.0, reduction: Reduction = "mean"
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    margin: float = 1.0,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     r"""Contrastive loss on pairs: positives to distance 0, negatives beyond a margin, each on its own.
 
@@ -135,6 +152,7 @@ def pairwise_contrastive_loss(
         positive: ``(batch, dim)``.
         negative: ``(batch, dim)`` or ``(batch, k, dim)``; the second term is the mean over an anchor's k.
         margin: :math:`m > 0`, a Euclidean distance.
+        mask: ``(batch, k)``, true where a negative is not to count (something the user is known to like).
         reduction: ``"mean"`` over anchors (both terms summed), ``"sum"`` or ``"none"``.
 
     Returns:
@@ -156,7 +174,7 @@ def pairwise_contrastive_loss(
     anchor, positive, negative = check_triplets(anchor, positive, negative)
     pull = distance(anchor, positive, "squared")  # (B,)
     push = F.relu(margin - distance(anchor[:, None], negative, "euclidean")).square()  # (B, K)
-    return reduce((pull + push.mean(1)) / 2, reduction)
+    return reduce((pull + mean_of_negatives(push, mask)) / 2, reduction)
 
 
 def _gaps(anchor: Tensor, positive: Tensor, negative: Tensor, kind: Distance) -> Tensor:

@@ -106,6 +106,32 @@ def unit(vectors: Tensor) -> Tensor:
     return vectors / length.masked_fill(length == 0, 1)  # (…, d)
 
 
+def mean_of_negatives(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over each anchor's negatives ``(batch, k)`` that count; 0 for an anchor of whose negatives none does.
+
+    >>> mean_of_negatives(torch.tensor([[1.0, 3.0], [5.0, 7.0]]), torch.tensor([[False, True], [True, True]])).tolist()
+    [1.0, 0.0]
+    """
+    if mask is None:
+        return rows.mean(1)  # (B,)
+    return sum_of_negatives(rows, mask) / (~mask).sum(1).clamp(min=1)  # (B,)
+
+
+def sum_of_negatives(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """Sum over each anchor's negatives ``(batch, k)`` that count.
+
+    Raises:
+        InputError: If the mask is not bool, one entry per negative.
+    """
+    if mask is None:
+        return rows.sum(1)  # (B,)
+    if mask.dtype != torch.bool or mask.shape != rows.shape:
+        raise InputError(
+            f"mask {tuple(mask.shape)} of {mask.dtype} does not fit; give bool, one per negative, {tuple(rows.shape)}"
+        )
+    return rows.masked_fill(mask, 0).sum(1)  # (B,)
+
+
 def reduce(rows: Tensor, reduction: Reduction) -> Tensor:
     """Losses ``(batch,)`` to their mean, their sum, or themselves.
 
