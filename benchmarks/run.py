@@ -17,6 +17,7 @@ import adversarial
 import claims
 import fine_tuning
 import llm
+import loss_table
 import numpy as np
 import sequences
 from parts import kept
@@ -195,6 +196,7 @@ RUNS: dict[str, Callable[[Path], dict[str, Any]]] = (
     | sequences.RUNS
     | adversarial.RUNS
     | claims.RUNS
+    | loss_table.RUNS
 )
 
 
