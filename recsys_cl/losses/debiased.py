@@ -41,8 +41,8 @@ def decoupled_contrastive_loss(
         query: ``(batch, dim)`` anchors, not normalised here.
         item: ``(n, dim)`` with ``n >= batch``: the positives in the queries' order, then extra negatives.
         temperature: :math:`\tau > 0`, a number or a learned scalar tensor.
-        mask: ``(batch, n)``, true where an item is not a negative; see :func:`info_nce_loss`.
-        log_q: ``(n,)`` log-probability of each item, see :func:`info_nce_loss`; it corrects only the negatives, since
+        mask: ``(batch, n)``, true where an item is not a negative; see InfoNCE.
+        log_q: ``(n,)`` log-probability of each item, see InfoNCE; it corrects only the negatives, since
             the positive's correction would have no gradient.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
@@ -50,7 +50,7 @@ def decoupled_contrastive_loss(
         The loss in nats; 0 for a query without negatives.
 
     Raises:
-        InputError: Under the conditions of :func:`info_nce_loss`.
+        InputError: Under the conditions of InfoNCE.
 
     References:
         Yeh et al. (2022), https://arxiv.org/abs/2110.06848.
@@ -95,14 +95,14 @@ def debiased_contrastive_loss(
         prior: :math:`\pi` in [0, 1), the probability that a negative is false.
         hardness: :math:`\beta \ge 0`, how strongly hard negatives are weighted.
         temperature: :math:`\tau > 0`.
-        mask: ``(batch, n)``, true where an item is not a negative; see :func:`info_nce_loss`.
+        mask: ``(batch, n)``, true where an item is not a negative; see InfoNCE.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
         The loss in nats; 0 for a query without negatives.
 
     Raises:
-        InputError: Under the conditions of :func:`info_nce_loss`, or if ``prior`` or ``hardness`` is out of range.
+        InputError: Under the conditions of InfoNCE, or if ``prior`` or ``hardness`` is out of range.
 
     References:
         Chuang et al. (2020), https://arxiv.org/abs/2007.00224;

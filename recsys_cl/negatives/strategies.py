@@ -74,7 +74,7 @@ class InBatch(Sampler):
 
 
 @dataclass(frozen=True)
-class _Partly(Sampler):
+class PartlyUniform(Sampler):
     """Uniform negatives, a share of which is replaced by another kind.
 
     Attributes:
@@ -86,7 +86,7 @@ class _Partly(Sampler):
 
 @SAMPLERS.add("popular")
 @dataclass(frozen=True)
-class Popular(_Partly):
+class Popular(PartlyUniform):
     """Uniform negatives, a share of them drawn in proportion to popularity to the power 3/4."""
 
     def drawn(self, counts: Tensor, *, seed: int) -> NegativeSampler:
@@ -98,7 +98,7 @@ class Popular(_Partly):
 
 @SAMPLERS.add("hard")
 @dataclass(frozen=True)
-class Hard(_Partly):
+class Hard(PartlyUniform):
     """Uniform negatives, a share of them replaced by the items that the model ranks highest."""
 
     def made(self, dim: int) -> HardNegatives:
@@ -108,7 +108,7 @@ class Hard(_Partly):
 
 @SAMPLERS.add("perturbed")
 @dataclass(frozen=True)
-class Perturbed(_Partly):
+class Perturbed(PartlyUniform):
     """Uniform negatives, a share of them moved towards the user.
 
     Attributes:
@@ -142,7 +142,7 @@ class Generated(Perturbed):
 
 @SAMPLERS.add("policy")
 @dataclass(frozen=True)
-class Policy(_Partly):
+class Policy(PartlyUniform):
     """Uniform negatives, a share of them drawn by a policy that REINFORCE trains on the model's scores."""
 
     def made(self, dim: int) -> PolicyNegatives:

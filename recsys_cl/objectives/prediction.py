@@ -1,7 +1,7 @@
 r"""Sequence losses: predict the next item (softmax, sampled softmax, BCE, gBCE, generated negatives) or masked items.
 
-A loss holds its settings, declares what it needs in a batch in addition to the windows (:meth:`SequenceLoss.parts`),
-and computes a scalar from states, catalogue and batch (:meth:`SequenceLoss.__call__`). To add one, write and register a
+A loss holds its settings, declares what it needs in a batch in addition to the windows (``SequenceLoss.parts``),
+and computes a scalar from states, catalogue and batch (``SequenceLoss.__call__``). To add one, write and register a
 class::
 
     @SEQUENCE_LOSSES.add("hinge")
@@ -116,7 +116,7 @@ class Objective:
 class SequenceLoss(Objective):
     """Main loss of a sequential recommender; a subclass is a frozen dataclass of settings.
 
-    A subclass defines :meth:`rows`, or :meth:`__call__` if its loss is not a mean over predictions.
+    A subclass defines :meth:`rows`, or ``__call__`` if its loss is not a mean over predictions.
     """
 
     masked: ClassVar[bool] = False

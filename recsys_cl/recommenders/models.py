@@ -79,7 +79,7 @@ def create(name: str, **hyperparameters: object) -> Recommender:
     """Create an untrained recommender by name.
 
     Args:
-        name: A key of :data:`MODELS`, or ``NAME:FIELD=VALUE,...`` with hyperparameters.
+        name: A key of :data:`~recsys_cl.recommenders.base.MODELS`, or ``NAME:FIELD=VALUE,...`` with hyperparameters.
         hyperparameters: Values for fields of the recommender.
 
     Raises:

@@ -100,7 +100,7 @@ class CatalogueText:
     """Texts of a catalogue as centred unit vectors: embed, subtract the catalogue's mean, normalise.
 
     Attributes:
-        embed: Maps texts to ``(n, dim)``, such as :meth:`LanguageEncoder.encode`.
+        embed: Maps texts to ``(n, dim)``, such as :meth:`~recsys_cl.text.encoder.LanguageEncoder.encode`.
         mean: ``(dim,)`` mean of the catalogue, 0 before :meth:`fit`.
 
     See: chapter 3.

@@ -48,7 +48,7 @@ class EpochShuffle(Sampler[Key]):
 
 
 class Examples(Dataset[Key], ABC):
-    """Data set of keys that builds whole batches in :meth:`collate`.
+    """Data set of keys that builds whole batches at once.
 
     A subclass defines ``__len__``, :meth:`collate` and :meth:`count`.
     """
