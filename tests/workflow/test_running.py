@@ -48,7 +48,7 @@ def test_a_saved_model_is_measured_as_it_was_when_trained(tmp_path: Path) -> Non
 
 def test_a_saved_model_of_another_catalogue_is_refused(data: Interactions, tmp_path: Path) -> None:
     workflow.train(data, "popularity", folder=tmp_path)
-    with pytest.raises(InputError, match="the catalogue of .* differs"):
+    with pytest.raises(InputError, match=r"the catalogue of .* differs"):
         workflow.open_model(synthetic(100, 90), str(tmp_path))
 
 
