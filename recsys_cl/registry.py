@@ -51,14 +51,18 @@ class Registry(Mapping[str, T], Generic[T]):
         """Register a value under a name; without a value, a decorator for a class or function.
 
         Raises:
-            InputError: If the name is taken by something else.
+            InputError: If the name is taken by something else; a class or function defined again replaces itself.
         """
         if value is None:
             return lambda decorated: self.add(name, decorated)
-        if name in self._values and self._values[name] is not value:
+        if name in self._values and not same_definition(self._values[name], value):
             raise InputError(f"the {self.what} name {name!r} is taken by {_shown(self._values[name])}; choose another")
-        self._values[name] = value
+        self.replace(name, value)
         return value
+
+    def replace(self, name: str, value: T) -> None:
+        """Register a value under a name, whether or not the name is taken."""
+        self._values[name] = value
 
     def adapt(self, value: Any) -> Any:
         """What a value stands for that was given as an object and not by name: itself.
@@ -121,6 +125,12 @@ def unknown(what: str, name: object, valid: Iterable[str]) -> str:
     hint = f", did you mean {close[0]!r}?" if close else ""
     valid = f"valid names are {', '.join(names)}" if names else "there are none"
     return f"unknown {what} {name!r}{hint} ({valid})"
+
+
+def same_definition(known: object, value: object) -> bool:
+    """Whether two values are one, or two runs of one definition, as when a notebook's cell is run again."""
+    places = [(getattr(one, "__module__", None), getattr(one, "__qualname__", None)) for one in (known, value)]
+    return known is value or (places[0] == places[1] and None not in places[0])
 
 
 def _shown(value: object) -> str:

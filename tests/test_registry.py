@@ -72,6 +72,19 @@ def test_a_taken_name_stays_with_what_took_it(shapes: Registry[Any]) -> None:
     assert shapes["square"] is Square
 
 
+def test_a_cell_that_is_run_again_replaces_its_own_definition(shapes: Registry[Any]) -> None:
+    def cell() -> type:
+        @shapes.add("circle")
+        class Circle:
+            pass
+
+        return Circle
+
+    first, second = cell(), cell()
+    assert first is not second
+    assert shapes["circle"] is second
+
+
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.what)
 def test_every_registry_names_the_closest_and_all_valid_names(registry: Registry[Any]) -> None:
     first = next(iter(registry))

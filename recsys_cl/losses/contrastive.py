@@ -21,7 +21,7 @@ See: chapter 4.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,7 @@ from recsys_cl.losses.logistic import bpr_loss, logistic_loss, sigmoid_loss
 from recsys_cl.losses.margin import pairwise_contrastive_loss, soft_triplet_loss, triplet_loss
 from recsys_cl.losses.nt_xent import multi_positive_loss, nt_xent_loss, supervised_contrastive_loss
 from recsys_cl.losses.partition import Mask, rows_of
-from recsys_cl.registry import Registry, unknown
+from recsys_cl.registry import Registry, same_definition, unknown
 
 MODEL_KEYWORDS = ("temperature", "mask", "log_q", "negative_log_q", "label", "reduction")
 """Keywords that a model passes to a loss that declares them; all others are settings."""
@@ -222,14 +222,15 @@ class Loss:
 
 
 class _Losses(Registry[Callable[..., Loss]]):
-    """Losses by name; a plain function is accepted as a loss."""
+    """Losses by name; a plain function is accepted as a loss, and one that is registered keeps its name."""
 
     def adapt(self, value: Any) -> Loss:
         if isinstance(value, Loss):
             return value
         if not callable(value):
             raise InputError(f"loss={value!r} is not valid; give a name, a function or a Loss")
-        return Loss.of(value)
+        loss = Loss.of(value)
+        return next((known for known in (make() for make in self.values()) if known == loss), loss)
 
     def describe(self, value: Loss) -> dict[str, Any]:
         if value.name not in self:
@@ -259,14 +260,14 @@ def add_loss(
         square: Whether ``in_batch`` needs as many items as users.
 
     Raises:
-        InputError: If the name is taken, or a function does not return one loss per user.
+        InputError: If the name is taken by other functions, or a function does not return one loss per user.
 
     See: chapter 4.
     """
-    if name in LOSSES:
+    loss = Loss(name, in_batch=in_batch, own=own, square=square)
+    if name in LOSSES and not _same_forms(LOSSES[name]().forms, loss.forms):
         raise InputError(f"the loss name {name!r} is taken; choose another")
-    Loss(name, in_batch=in_batch, own=own, square=square)
-    LOSSES.add(name, partial(Loss, name, in_batch=in_batch, own=own, square=square))
+    LOSSES.replace(name, partial(Loss, name, in_batch=in_batch, own=own, square=square))
 
 
 def two_views(users: Tensor, items: Tensor, *, temperature: Tensor) -> Tensor:
@@ -293,6 +294,10 @@ def all_known(users: Tensor, items: Tensor, *, temperature: Tensor, mask: Mask |
 def each_pair(users: Tensor, items: Tensor, *, temperature: Tensor, mask: Mask | None) -> Tensor:
     """Logistic loss with the other items of the batch as negatives."""
     return sigmoid_loss(users, items, temperature=temperature, bias=0.0, mask=mask, reduction="none")  # (B,)
+
+
+def _same_forms(known: Mapping[str, object], given: Mapping[str, object]) -> bool:
+    return known.keys() == given.keys() and all(same_definition(known[form], given[form]) for form in given)
 
 
 def _keywords(function: Callable[..., Tensor]) -> set[str]:

@@ -27,6 +27,7 @@ from recsys_cl.losses import (
     pairwise_contrastive_loss,
     soft_triplet_loss,
     supervised_contrastive_loss,
+    symmetric_info_nce_loss,
     triplet_loss,
 )
 from recsys_cl.negatives.strategies import InBatch, Sampler
@@ -373,6 +374,22 @@ def test_passes_of_none_are_refused() -> None:
 def test_a_loss_of_no_function_is_refused() -> None:
     with pytest.raises(InputError, match="a loss needs a function; give in_batch= or own="):
         Loss("empty")
+
+
+def test_a_registered_function_given_as_an_object_keeps_its_name() -> None:
+    assert LOSSES.describe(TwoTower(loss=bpr_loss).loss) == LOSSES.describe(TwoTower(loss="bpr").loss)
+    assert TwoTower(loss=symmetric_info_nce_loss).loss.square
+
+
+def test_a_cell_that_registers_a_loss_can_be_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LOSSES, "_values", dict(LOSSES._values))
+    for margin in (0.1, 0.2):
+
+        def mine(users: Tensor, items: Tensor, negatives: Tensor, *, gap: float = margin) -> Tensor:
+            return triplet_loss(users, items, negatives, margin=gap, reduction="none")
+
+        add_loss("mine", own=mine)
+    assert LOSSES["mine"]().forms["own"] is mine
 
 
 def test_no_two_things_have_one_name() -> None:
