@@ -317,4 +317,47 @@ def checked(
     } | right
 
 
-RUNS: dict[str, Experiment] = {"llm-ranker": llm_ranker, "llm-profiles": llm_profiles}
+FILMS = {"titles": 20, "whole texts": 8}
+"""Number of films of a history that are read, so that they fit into the encoder's 256 tokens."""
+
+
+def user_as_text(parts: Parts) -> dict[str, Any]:
+    """Compare a history read as one text with the mean of its films read alone: the same films and words in both."""
+    split = leave_one_out_split()
+    queries, encoder = split.test, LanguageEncoder("minilm")
+    items = centred(encoder.encode(split.data.texts))  # (N, d)
+    words = {"titles": split.data.titles, "whole texts": split.data.texts}
+    users = {kind: both_readings(encoder, queries, texts, FILMS[kind]) for kind, texts in words.items()}
+    rows: list[dict[str, Any]] = []
+    tests: dict[str, dict[str, Any]] = {}
+    for sampling, weights in samplings().items():
+        candidates = sample_candidates(queries, weights, n=CANDIDATES, seed=SEED)
+        tests[sampling] = {}
+        for kind, vectors in users.items():
+            own = items[candidates]  # (U, n, d)
+            scores = {
+                f"{kind}, {how}": (own @ user[:, :, None])[..., 0] for how, user in vectors.items()
+            }  # (U, n) each
+            found = ranked(scores, candidates, queries, f"{kind}, one text")
+            rows += [{"candidates": sampling} | row for row in found["rows"]]
+            tests[sampling][kind] = found["tests"]
+    protocol = {"data": split.data.name, "split": split.protocol, "users": len(queries), "films": FILMS}
+    return {"protocol": protocol | {"candidates": CANDIDATES}, "rows": rows, "tests": tests}
+
+
+def both_readings(encoder: LanguageEncoder, queries: Queries, texts: list[str], films: int) -> dict[str, torch.Tensor]:
+    """Return user vectors of the latest films, read as one text and read alone and averaged, ``(U, d)`` each."""
+    recent = queries.history.last(films)
+    histories = [recent.items[start:stop] for start, stop in zip(recent.start, recent.stop, strict=True)]
+    alone = encoder.encode(texts)  # (N, d)
+    return {
+        "one text": centred(encoder.encode(["; ".join(texts[item] for item in history) for history in histories])),
+        "averaged": centred(torch.stack([alone[torch.from_numpy(history)].mean(0) for history in histories])),
+    }
+
+
+RUNS: dict[str, Experiment] = {
+    "llm-ranker": llm_ranker,
+    "llm-profiles": llm_profiles,
+    "user-as-text": user_as_text,
+}

@@ -184,7 +184,14 @@ def feedback(parts: Parts) -> dict[str, Any]:
     A model is fitted on the first 70 % of the events and then left as it is, updated on those between 70 % and 80 %, or
     fitted anew on the first 80 % (stopped by the next 5 %); all are asked for what comes after 85 %.
     """
-    return {"seeds": [parts.keep(f"{seed}", partial(one_feedback, seed)) for seed in range(2)]}
+    seeds = [parts.keep(f"{seed}", partial(one_feedback, seed)) for seed in range(3)]
+    ways = ("updated", "left as it is", "fitted anew")
+    late = pooled({way: [seed[f"{way}, new"] for seed in seeds] for way in ways})
+    return {
+        "protocol": {"data": load_movielens().name, "split": "temporal", "draws": len(seeds)},
+        "seeds": [{way: seed[way] for way in ways} for seed in seeds],
+        "tests": paired(late, "updated"),
+    }
 
 
 def one_feedback(seed: int) -> dict[str, Any]:
@@ -197,11 +204,9 @@ def one_feedback(seed: int) -> dict[str, Any]:
     rows: dict[str, Any] = {}
 
     def measured(name: str, model: Recommender, seconds: float) -> None:
-        rows[name] = {
-            "new": evaluate(model, late.test).mean(),
-            "old": evaluate(model, old).mean(),
-            "seconds": seconds,
-        }
+        new = evaluate(model, late.test)
+        rows[name] = {"new": new.mean(), "old": evaluate(model, old).mean(), "seconds": seconds}
+        rows[f"{name}, new"] = Evaluation(new.user, {"ndcg@10": new.metrics["ndcg@10"]})
 
     started = time.perf_counter()
     model = create(tuned("sasrec"), seed=seed).fit(late)

@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 from common import (
+    FOLDS,
+    REPETITIONS,
     Experiment,
     Make,
     Parts,
     Runs,
-    against,
     corrected,
     fit_and_test,
     genre_flags,
+    item_folds,
     named,
+    paired_by_fold,
     percent,
     pooled,
     table,
@@ -29,7 +32,7 @@ from common import (
 )
 from scipy.stats import ttest_rel
 
-from recsys_cl.data import Interactions, Split, cold_item_split, load_movielens
+from recsys_cl.data import Interactions, Split, load_movielens
 from recsys_cl.data.perturb.corruption import swap_items
 from recsys_cl.data.text import CLEANING, clean
 from recsys_cl.evaluation import Evaluation, evaluate, paired_test, pool, top_items
@@ -216,16 +219,27 @@ def cleaning(parts: Parts) -> dict[str, Any]:
     runs: dict[str, Runs] = {"minilm": {}, "tfidf": {}}
     for name, steps in CLEANINGS.items():
         data = with_texts(written, [clean(text, steps) if steps else text for text in written.texts])
-        for draw in range(DRAWS):
-            split = cold_item_split(data, seed=draw)
+        for fold, split, seed in item_folds(data):
             for model, found in runs.items():
-                values = parts.evaluation(f"{model}-{name}-{draw}", partial(fit_and_test, named(model), split, draw))
+                values = parts.evaluation(f"{model}-{name}-{fold}", partial(fit_and_test, named(model), split, seed))
                 found.setdefault(name, []).append(values)
     return {
-        "protocol": {"data": written.name, "split": split.protocol, "draws": DRAWS},
+        "protocol": {
+            "data": written.name,
+            "split": split.protocol,
+            "unit": "folds of items",
+            "folds": FOLDS,
+            "repetitions": REPETITIONS,
+        },
         "models": {model: table(found, ["ndcg@10"]) for model, found in runs.items()},
-        "paired": {model: against(found, "as written", ["ndcg@10"])["ndcg@10"] for model, found in runs.items()},
+        "paired": {model: against_written(found) for model, found in runs.items()},
     }
+
+
+def against_written(runs: Runs) -> dict[str, Any]:
+    """Test the texts as written minus each cleaning, paired by fold, with Holm's correction."""
+    written = runs["as written"]
+    return corrected({name: vars(paired_by_fold(written, one)) for name, one in runs.items() if one is not written})
 
 
 def with_texts(data: Interactions, texts: list[str]) -> Interactions:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recsys_cl import workflow
+from recsys_cl import __version__, workflow
 from recsys_cl.book.results import read_result
-from recsys_cl.data import Interactions, Split, leave_last_n, load_movielens
+from recsys_cl.data import Interactions, Split, cold_item_split, leave_last_n, load_movielens
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation import Evaluation, bootstrap_interval, compare, evaluate, holm, pool
+from recsys_cl.evaluation import (
+    Evaluation,
+    PairedTest,
+    bootstrap_interval,
+    compare,
+    evaluate,
+    fold_test,
+    holm,
+    pool,
+)
 from recsys_cl.recommenders import Recommender, create
 from recsys_cl.settings import described
 
@@ -278,6 +287,22 @@ def world(draw: int) -> Split:
     return quickly_validated(leave_last_n(load_movielens(), seed=draw))
 
 
+FOLDS, REPETITIONS = 10, 2
+
+
+def item_folds(data: Interactions) -> Iterator[tuple[str, Split, int]]:
+    """Yield disjoint folds of the items as cold items, repeated with another assignment: name, split and seed."""
+    for repetition in range(REPETITIONS):
+        for fold in range(FOLDS):
+            yield f"{repetition}.{fold}", cold_item_split(data, seed=repetition, fold=fold), repetition
+
+
+def paired_by_fold(first: Sequence[Evaluation], second: Sequence[Evaluation], metric: str = "ndcg@10") -> PairedTest:
+    """Test the first minus the second with folds as the unit; both in the order of :func:`item_folds`."""
+    differences = np.array([one.mean(metric) - other.mean(metric) for one, other in zip(first, second, strict=True)])
+    return fold_test(differences.reshape(REPETITIONS, FOLDS))
+
+
 def quickly_validated(split: Split) -> Split:
     """Return the split with a sample of its validation queries."""
     return replace(split, validation=split.validation.sample(VALIDATION, seed=0))
@@ -313,7 +338,20 @@ def settings_of(model: Recommender) -> Settings:
     return settings
 
 
-def with_settings(model: str, **settings: Any) -> str:
+def record(arm: str | Settings) -> Settings:
+    """Return what a reader needs to know of an arm: its recommender and all of its settings, and the release.
+
+    Args:
+        arm: A model in the notation of tables or, for a method that is no recommender of the package, its settings.
+    """
+    if not isinstance(arm, str):
+        return {"recommender": "", "settings": arm, "version": __version__}
+    model = create(arm)
+    settings = {key: value for key, value in settings_of(model).items() if key != "seed"}
+    return {"spec": arm, "recommender": type(model).__name__, "settings": settings, "version": __version__}
+
+
+def with_settings(model: str, /, **settings: Any) -> str:
     """Return a model in the notation of tables, ``NAME:FIELD=VALUE,...``, with these settings added or replaced.
 
     With a component, the settings of the one that it replaces go.

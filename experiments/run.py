@@ -28,6 +28,8 @@ import ch11_full_table
 import claims
 import claims_related
 import claims_scarcity
+import ledger
+from arms import ARMS, records
 from common import PARTIAL, RESULTS, Experiment, Parts
 
 from recsys_cl.book.results import write_result
@@ -47,6 +49,7 @@ FILES = (
     claims,
     claims_related,
     claims_scarcity,
+    ledger,
 )
 EXPERIMENTS: dict[str, Experiment] = {name: run for file in FILES for name, run in file.RUNS.items()}
 
@@ -70,6 +73,7 @@ def run(name: str, *, partial: Path = PARTIAL, results: Path = RESULTS) -> None:
     started = time.perf_counter()
     try:
         result = EXPERIMENTS[name](parts)
+        result |= {"arms": records(name)} if name in ARMS else {}
     finally:
         seconds = before + time.perf_counter() - started
         clock.write_text(str(seconds))

@@ -1,3 +1,3 @@
 """Contrastive learning for recommender systems built on language models."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,182 +1,77 @@
-"""Claims ledger: claims of the sources, effects measured in stored runs, and verdicts derived by one rule."""
+"""Claims ledger: claims of the sources, and verdicts that follow from stored runs by one rule.
+
+See: the claims ledger, and chapter 2 on tests.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
-from pandas.io.formats.style import Styler
-from scipy import stats
 
-from recsys_cl.book.results import read_result
+from recsys_cl.book.evidence import Comparison, Effect, read_effect, result_of
 from recsys_cl.errors import InputError
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Measured effect of one piece of evidence.
-
-    Attributes:
-        text: The effect in words, with its interval.
-        low: Lower end of the interval, relative to the limit above which the claim holds.
-        high: Upper end of the interval, relative to the same limit.
-        p_value: Stored p-value, already corrected for multiple tests; 0 if there is no test.
-    """
-
-    text: str
-    low: float
-    high: float
-    p_value: float = 0.0
-
-    @property
-    def side(self) -> str:
-        """Side on which the whole interval lies: ``claimed`` or ``other``; ``neither`` if it has 0 or p ≥ .05."""
-        if self.p_value >= 0.05:
-            return "neither"
-        return "claimed" if self.low > 0 else "other" if self.high < 0 else "neither"
-
-
-def verdict_from(effects: Iterable[Effect]) -> str:
-    """Verdict by one rule for all claims: all effects on the claimed side, on the other, on neither, or a mixture.
-
-    >>> verdict_from([Effect("on one split", 0.01, 0.03), Effect("on another", -0.01, 0.03)])
-    'depends'
-    """
-    rule: dict[tuple[str, ...], str]
-    rule = {("claimed",): "supported", ("other",): "refuted", ("neither",): "no difference found"}
-    return rule.get(tuple({effect.side for effect in effects}), "depends")
-
-
-def read_effect(evidence: Mapping[str, Any], folder: str | Path = "results") -> Effect:
-    """Read the effect of one piece of evidence from its stored run, ``result``.
-
-    One further key gives the kind of evidence. Its value is a path into the result: each string is a key of a mapping,
-    a column of a list of rows or, as ``key=value``, a selection of rows.
-
-    * ``tests``: stored tests, each the reference minus the model under whose name it is stored; ``pair`` names the two.
-    * ``test``: one stored test, the first of ``pair`` minus the second.
-    * ``draws``: paths of two lists with a value per draw; the effect is their mean difference with a t interval.
-    * ``ratio``: like ``draws``, with quotients instead of differences, claimed to be above 1.
-    * ``value``: a number, or a mean with its interval, claimed to be ``at least`` or ``at most`` a limit.
-
-    The claim is that the first of a ``pair`` is better. ``names`` are the displayed names of the two, ``of`` is what
-    they are compared on, and ``metric`` is the measure.
-
-    Raises:
-        InputError: If the run, a key or a row is missing.
-    """
-    kinds = [kind for kind in _READERS if kind in evidence]
-    if len(kinds) != 1 or "result" not in evidence:
-        raise InputError(f"evidence has a result and one of {', '.join(_READERS)}, but this has {', '.join(evidence)}")
-    result = read_result(evidence["result"], folder)["result"]
-    try:
-        return _READERS[kinds[0]](result, evidence)
-    except (KeyError, TypeError, ValueError) as error:
-        path = evidence[kinds[0]]
-        raise InputError(
-            f"no {kinds[0]} at {path} of {evidence['result']!r}: {error}; compare with its file"
-        ) from error
-
-
-def _at(node: Any, path: Sequence[str]) -> Any:
-    for step in path:
-        if isinstance(node, list):
-            key, chooses, wanted = step.partition("=")
-            rows = [row for row in node if str(row[key]) == wanted] if chooses else [row[step] for row in node]
-            if not rows:
-                raise KeyError(f"no row with {step}")
-            node = rows[0] if chooses and len(rows) == 1 else rows
-        elif step in node:
-            node = node[step]
-        else:
-            raise KeyError(f"no {step!r} among {', '.join(node)}")
-    return node
-
-
-def _pair(evidence: Mapping[str, Any]) -> str:
-    pair = " against ".join(evidence.get("names", evidence["pair"]))
-    return f"{evidence['of']}: {pair}" if "of" in evidence else pair
-
-
-def _difference(evidence: Mapping[str, Any], value: float, low: float, high: float) -> str:
-    return f"{_pair(evidence)}: {value:+.4f} {evidence.get('metric', 'NDCG@10')} ({low:+.4f} to {high:+.4f})"
-
-
-def _tested(evidence: Mapping[str, Any], value: float, low: float, high: float, p_value: float) -> Effect:
-    return Effect(f"{_difference(evidence, value, low, high)}, p\u00a0=\u00a0{p_value:.4f}", low, high, p_value)
-
-
-def _stored_test(result: Any, evidence: Mapping[str, Any]) -> Effect:
-    test = _at(result, evidence["test"])
-    return _tested(evidence, test["difference"], test["low"], test["high"], test["p_value"])
-
-
-def _stored_tests(result: Any, evidence: Mapping[str, Any]) -> Effect:
-    tests, (first, second) = _at(result, evidence["tests"]), evidence["pair"]
-    if (first in tests) == (second in tests):
-        raise KeyError(f"one of {first!r} and {second!r} must be the reference of {', '.join(tests)}")
-    sign, test = (1, tests[second]) if second in tests else (-1, tests[first])
-    low, high = sorted(sign * test[end] for end in ("low", "high"))
-    return _tested(evidence, sign * test["difference"], low, high, test["p_value"])
-
-
-def _two_lists(result: Any, paths: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-    first, second = (np.array(_at(result, path), dtype=float) for path in paths)
-    if first.shape != second.shape or first.size < 2:
-        raise ValueError(f"{first.size} and {second.size} draws; give the same number for both, at least 2")
-    return first, second
-
-
-def _t_interval(values: np.ndarray) -> tuple[float, float, float]:
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
-
-
-def _draws(result: Any, evidence: Mapping[str, Any]) -> Effect:
-    first, second = _two_lists(result, evidence["draws"])
-    value, low, high = _t_interval(first - second)
-    return Effect(f"{_difference(evidence, value, low, high)} over {len(first)} draws", low, high)
-
-
-def _ratio(result: Any, evidence: Mapping[str, Any]) -> Effect:
-    first, second = _two_lists(result, evidence["ratio"])
-    value, low, high = _t_interval(first / second)
-    text = f"{_pair(evidence)}: {value:.2f} times the {evidence['metric']} ({low:.2f} to {high:.2f})"
-    return Effect(text, low - 1, high - 1)
-
-
-def _value(result: Any, evidence: Mapping[str, Any]) -> Effect:
-    found = _at(result, evidence["value"])
-    value, low, high = (found[key] for key in ("mean", "low", "high")) if isinstance(found, Mapping) else [found] * 3
-    claimed = "at least" if "at least" in evidence else "at most"
-    limit = evidence[claimed]
-    interval = "" if low == high else f" ({low:.3g} to {high:.3g})"
-    text = f"{evidence['of']}: {value:.3g}{interval}, claimed {claimed} {limit:g}"
-    return Effect(text, *((low - limit, high - limit) if claimed == "at least" else (limit - high, limit - low)))
-
-
-_READERS = {"tests": _stored_tests, "test": _stored_test, "draws": _draws, "ratio": _ratio, "value": _value}
+from recsys_cl.evaluation import holm
 
 VERDICTS = {
     "supported": "✔",
+    "holds on": "✓",
     "refuted": "✘",
+    "fails on": "✗",
     "depends": "◐",
     "no difference found": "≈",
     "open": "?",
     "cannot be tested here": "–",
 }
-"""Verdicts and their marks, which distinguish them without colour."""
+"""Verdicts and their marks, which distinguish them without colour; ``holds on`` and ``fails on`` name a data set."""
 
 UNJUDGED = ("open", "cannot be tested here")
 
-JUDGED = tuple(verdict for verdict in VERDICTS if verdict not in UNJUDGED)
+TITLES = {"ml-100k": "MovieLens-100K", "ml-1m": "MovieLens-1M"}
+"""Data sets as verdicts name them."""
 
-COLUMNS = ("claim", "sources", "verdict", "what was measured", "run")
+
+def verdict_from(effects: Iterable[Effect]) -> str:
+    """Verdict by one rule for all claims.
+
+    On one data set all effects lie on the claimed side, on the other side, on neither, or they are mixed. A claim that
+    holds (or fails) on two data sets or more, and on none the other way, is ``supported`` (or ``refuted``); where one
+    data set alone was tried, the verdict names it.
+
+    >>> verdict_from([Effect("on one split", 0.01, 0.03), Effect("on another", -0.01, 0.03)])
+    'depends'
+    >>> verdict_from([Effect("", 0.01, 0.03, data="ml-100k"), Effect("", 0.02, 0.03, data="ml-1m")])
+    'supported'
+    >>> verdict_from([Effect("", 0.01, 0.03, data="ml-100k")])
+    'holds on MovieLens-100K'
+    """
+    sides: dict[str, set[str]] = {}
+    for effect in effects:
+        sides.setdefault(effect.data, set()).add(effect.side)
+    found = {data: next(iter(side)) if len(side) == 1 else "mixed" for data, side in sides.items()}
+    decided = [data for data, side in found.items() if side != "neither"]
+    if not decided:
+        return "no difference found"
+    claimed = {found[data] for data in decided}
+    if claimed not in ({"claimed"}, {"other"}) or (len(decided) == 1 < len(found)):
+        return "depends"
+    positive = claimed == {"claimed"}
+    if len(decided) > 1:
+        return "supported" if positive else "refuted"
+    return f"{'holds' if positive else 'fails'} on {TITLES.get(decided[0], decided[0])}"
+
+
+def kind_of(verdict: str) -> str:
+    """Key of :data:`VERDICTS`: the verdict without the name of a data set.
+
+    >>> kind_of("holds on MovieLens-100K")
+    'holds on'
+    """
+    return next((kind for kind in ("holds on", "fails on") if verdict.startswith(kind + " ")), verdict)
 
 
 @dataclass(frozen=True)
@@ -189,10 +84,9 @@ class Claim:
         sources: Articles and sections that make the claim.
         topic: Part of the ledger that the claim belongs to.
         chapters: Numbers of the chapters that discuss the claim.
-        verdict: One of :data:`VERDICTS`.
+        verdict: One of :data:`VERDICTS`, with the name of a data set where it has one.
         place: File, line and id, for error messages.
-        evidence: References to stored runs, as :func:`recsys_cl.book.claims.read_effect` expects them.
-        command: Commands that made those runs.
+        evidence: References to stored runs, as :func:`recsys_cl.book.evidence.read_effect` expects them.
         argument: Chapter and section that judge the claim without a run.
         needed: Missing experiment, for a claim without a verdict.
         where: Conditions of the evidence.
@@ -207,7 +101,6 @@ class Claim:
     verdict: str
     place: str
     evidence: Sequence[Mapping[str, Any]] = ()
-    command: Sequence[str] = ()
     argument: Mapping[str, Any] | None = None
     needed: str = ""
     where: str = ""
@@ -216,7 +109,7 @@ class Claim:
     @property
     def runs(self) -> list[str]:
         """Names of the stored runs, in the order of the evidence."""
-        return list(dict.fromkeys(evidence["result"] for evidence in self.evidence))
+        return list(dict.fromkeys(map(result_of, self.evidence)))
 
 
 class _Located(yaml.SafeLoader):
@@ -250,7 +143,7 @@ def _checked(entry: dict[str, Any], place: str) -> Claim:
         if keys:
             raise InputError(f"{place}: {problem} {', '.join(sorted(keys))}; the keys are {', '.join(sorted(known))}")
     claim = Claim(**entry, place=place)
-    if claim.verdict not in VERDICTS:
+    if kind_of(claim.verdict) not in VERDICTS:
         raise InputError(f"{place}: unknown verdict {claim.verdict!r}; it is one of {', '.join(VERDICTS)}")
     bases = ["needed"] if claim.verdict in UNJUDGED else ["evidence", "argument"]
     found = [basis for basis in ("evidence", "argument", "needed") if getattr(claim, basis)]
@@ -260,60 +153,43 @@ def _checked(entry: dict[str, Any], place: str) -> Claim:
     return claim
 
 
-def effects_of(claim: Claim, folder: str | Path = "results") -> list[Effect]:
-    """Measured effects of a claim's evidence.
+def comparisons(claims: Iterable[Claim]) -> list[Comparison]:
+    """Comparisons of arms that the evidence of the claims names, without repetitions."""
+    return list(dict.fromkeys(Comparison.of(one) for claim in claims for one in claim.evidence if "arms" in one))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its effects; their p-values are corrected for all tests of the ledger."""
+
+    claim: Claim
+    effects: Sequence[Effect]
+
+
+def judge(claims: Sequence[Claim], folder: str | Path = "results") -> list[Judged]:
+    """Read the effects of all claims, with Holm's correction over all of their tests.
+
+    The claims must be the whole ledger: a part of it would be corrected for its own tests alone.
 
     Raises:
-        InputError: If a run, a key or a row is missing; the message names the entry and the line of the evidence.
+        InputError: If a run, a key or a row is missing, if a comparison is none, or if a verdict does not follow; the
+            message names the entry and the line of the evidence.
     """
-    effects = []
-    for evidence in claim.evidence:
-        try:
-            effects.append(read_effect(evidence, folder))
-        except InputError as error:
-            raise InputError(f"{claim.place}, evidence on line {evidence['line']}: {error}") from error
-    return effects
-
-
-def claims_table(
-    chapter: int | None = None,
-    *,
-    topic: str | None = None,
-    verdicts: Collection[str] = tuple(VERDICTS),
-    path: str | Path = "claims.yml",
-    folder: str | Path = "results",
-) -> Styler:
-    """Table of the ledger, optionally restricted to a chapter, a topic or some verdicts.
-
-    Raises:
-        InputError: If no claim matches, or a verdict does not follow from the stored runs.
-    """
-    chosen = [
-        claim
-        for claim in read_claims(path)
-        if chapter in (None, *claim.chapters) and topic in (None, claim.topic) and claim.verdict in verdicts
+    effects = [[_read(claim, evidence, folder) for evidence in claim.evidence] for claim in claims]
+    tested = [effect for one in effects for effect in one if effect.p_value is not None]
+    corrected = iter(holm(np.array([effect.p_value for effect in tested])))
+    effects = [
+        [effect if effect.p_value is None else replace(effect, p_value=float(next(corrected))) for effect in one]
+        for one in effects
     ]
-    if not chosen:
-        raise InputError(
-            f"{path} has no claim with chapter {chapter}, topic {topic!r}, verdict {' or '.join(verdicts)}"
-        )
-    table = pd.DataFrame([_row(claim, folder) for claim in chosen], columns=list(COLUMNS))
-    style = Styler(table, uuid=f"claims-{chosen[0].id}", cell_ids=False).format(escape="html").hide(axis="index")
-    looks = {"text-align": "left", "vertical-align": "top", "white-space": "pre-line"}
-    return style.set_table_attributes('class="dataframe claims"').set_properties(**looks)
+    for claim, found in zip(claims, effects, strict=True):
+        if found and claim.verdict != verdict_from(found):
+            raise InputError(f"{claim.place}: {claim.verdict!r} does not follow; write {verdict_from(found)!r}")
+    return [Judged(claim, found) for claim, found in zip(claims, effects, strict=True)]
 
 
-def _row(claim: Claim, folder: str | Path) -> tuple[str, ...]:
-    effects = effects_of(claim, folder)
-    if effects and claim.verdict != verdict_from(effects):
-        raise InputError(f"{claim.place}: {claim.verdict!r} does not follow; write {verdict_from(effects)!r}")
-    where = f"{claim.where}:" if claim.where else ""
-    argued = "By argument: chapter {chapter}, “{section}”.".format(**claim.argument) if claim.argument else ""
-    measured = (where, *(f"• {effect.text}" for effect in effects), argued, claim.needed, claim.remark)
-    return (
-        claim.claim,
-        ", ".join(claim.sources),
-        f"{VERDICTS[claim.verdict]} {claim.verdict}",
-        "\n".join(part for part in measured if part),
-        "\n".join(claim.runs),
-    )
+def _read(claim: Claim, evidence: Mapping[str, Any], folder: str | Path) -> Effect:
+    try:
+        return read_effect(evidence, folder)
+    except InputError as error:
+        raise InputError(f"{claim.place}, evidence on line {evidence['line']}: {error}") from error

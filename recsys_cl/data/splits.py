@@ -183,7 +183,7 @@ def temporal_split(data: Interactions, *, test: float = 0.1, validation: float =
     return split
 
 
-def cold_item_split(data: Interactions, *, share: float = 0.1, seed: int = 0) -> Split:
+def cold_item_split(data: Interactions, *, share: float = 0.1, fold: int = 0, seed: int = 0) -> Split:
     """Cold-start split by item: exclude a random share of the items from training and rank them by content alone.
 
     A second, disjoint share of unseen items is for validation. There is one query per user with events on unseen
@@ -193,10 +193,11 @@ def cold_item_split(data: Interactions, *, share: float = 0.1, seed: int = 0) ->
     Args:
         data: The data set.
         share: Share of the items with interactions that is excluded, for test and for validation each.
+        fold: Number of the share, from 0; the test items of different folds of one seed are disjoint.
         seed: Seed of the draw, and of the order within ties.
 
     Raises:
-        InputError: If the share leaves no unseen or no warm item.
+        InputError: If the share leaves no unseen or no warm item, or the items have no such fold.
 
     See: chapter 5.
 
@@ -210,7 +211,9 @@ def cold_item_split(data: Interactions, *, share: float = 0.1, seed: int = 0) ->
     n_cold = round(share * len(known))
     if not 0 < 2 * n_cold < len(known):
         raise InputError(f"share={share} makes {n_cold} of {len(known)} items cold, twice; give a share in (0, 0.5)")
-    drawn = np.random.default_rng(seed).permutation(known)
+    if not 0 <= fold < len(known) // n_cold:
+        raise InputError(f"fold={fold} of {len(known) // n_cold}; give 0 to {len(known) // n_cold - 1}")
+    drawn = np.roll(np.random.default_rng(seed).permutation(known), -fold * n_cold)
     role = np.zeros(data.n_items, dtype=np.int64)  # 0 warm, 1 test, 2 validation
     role[drawn[:n_cold]] = 1
     role[drawn[n_cold : 2 * n_cold]] = 2

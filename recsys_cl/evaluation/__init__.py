@@ -19,7 +19,7 @@ from recsys_cl.evaluation.robustness import (
     retention,
     robustness_index,
 )
-from recsys_cl.evaluation.significance import PairedTest, bootstrap_interval, holm, paired_test
+from recsys_cl.evaluation.significance import PairedTest, bootstrap_interval, fold_test, holm, paired_test
 
 __all__ = [
     "METRICS",
@@ -34,6 +34,7 @@ __all__ = [
     "evaluate",
     "evaluate_unseen",
     "exposure",
+    "fold_test",
     "holm",
     "metrics_of",
     "paired_test",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from recsys_cl.errors import InputError
 
@@ -110,6 +111,35 @@ def paired_test(
         extreme += int((np.abs(signs @ total) >= observed * (1 - 1e-12)).sum())
     low, high = bootstrap_interval(first - second, user, seed=seed)
     return PairedTest(float(total.sum() / count.sum()), low, high, (1 + extreme) / (1 + samples))
+
+
+def fold_test(differences: np.ndarray) -> PairedTest:
+    r"""Paired t-test with disjoint folds as the unit, for comparisons in which the items are drawn as well as the users.
+
+    Repetitions of the folds share their data, so they lower the noise of the mean but do not count as further units:
+    :math:`t = \sqrt{F}\, \bar d / s` with :math:`F - 1` degrees of freedom, where s is the standard deviation over the
+    differences of all :math:`R F` folds.
+
+    Args:
+        differences: ``(repetitions, folds)`` metric of the first recommender minus that of the second.
+
+    Raises:
+        InputError: If there are fewer than two folds.
+
+    See: chapter 5.
+
+    >>> test = fold_test(np.array([[0.02, 0.03, 0.01, 0.02]]))
+    >>> round(test.difference, 3), round(test.low, 3), round(test.high, 3), round(test.p_value, 3)
+    (0.02, 0.007, 0.033, 0.016)
+    """
+    if differences.ndim != 2 or differences.shape[1] < 2:
+        raise InputError(f"differences of shape {differences.shape}; give (repetitions, folds) with two folds or more")
+    folds, mean = differences.shape[1], float(differences.mean())
+    error = float(differences.std(ddof=1)) / np.sqrt(folds)
+    if error == 0:
+        return PairedTest(mean, mean, mean, float(mean == 0))
+    half = float(stats.t.ppf(0.975, folds - 1)) * error
+    return PairedTest(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, folds - 1)))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

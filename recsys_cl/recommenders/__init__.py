@@ -9,6 +9,7 @@ from recsys_cl.recommenders.cold_sequential import ColdSequential
 from recsys_cl.recommenders.content import LanguageContent, TextRidge, TfidfContent
 from recsys_cl.recommenders.fine_tuned import FineTuned
 from recsys_cl.recommenders.models import create, load_recommender, parse_value
+from recsys_cl.recommenders.neighbourhood import MarkovChain, SessionKNN
 from recsys_cl.recommenders.sequential import Sequential
 from recsys_cl.recommenders.two_tower import TwoTower
 from recsys_cl.recommenders.user_item import UserItem
@@ -21,10 +22,12 @@ __all__ = [
     "FineTuned",
     "ItemKNN",
     "LanguageContent",
+    "MarkovChain",
     "Popularity",
     "Random",
     "Recommender",
     "Sequential",
+    "SessionKNN",
     "TextRidge",
     "TfidfContent",
     "TrainedRecommender",

@@ -22,6 +22,7 @@ from recsys_cl.recommenders.baselines import EASE, IALS, ItemKNN, Popularity, Ra
 from recsys_cl.recommenders.cold_sequential import ColdSequential
 from recsys_cl.recommenders.content import LanguageContent, TextRidge, TfidfContent
 from recsys_cl.recommenders.fine_tuned import FineTuned
+from recsys_cl.recommenders.neighbourhood import MarkovChain, SessionKNN
 from recsys_cl.recommenders.sequential import Sequential
 from recsys_cl.recommenders.two_tower import TwoTower
 from recsys_cl.recommenders.user_item import UserItem
@@ -34,6 +35,8 @@ _NAMED: Mapping[str, Callable[..., Recommender]] = {
     "ease": EASE,
     "ease-recency": partial(EASE, l2=1000.0, decay=0.8),
     "ials": IALS,
+    "markov": MarkovChain,
+    "session-knn": SessionKNN,
     "tfidf": TfidfContent,
     "minilm": LanguageContent,
     "minilm-raw": partial(LanguageContent, centre=False),

@@ -19,7 +19,7 @@ from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate, pool
 from recsys_cl.recommenders import EASE, IALS, ItemKNN, Popularity, Random, baselines, create, load_recommender
 
-NAMES = ["random", "popularity", "item-knn", "ease", "ease-recency", "ials"]
+NAMES = ["random", "popularity", "item-knn", "ease", "ease-recency", "ials", "markov", "session-knn"]
 NEWCOMERS = Sequences.from_lists([[3, 1, 4], [], [7], [5, 9, 2, 6]])
 
 
