@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from storing import store
+from results import store
 
 from recsys_cl.data import leave_last_n, load_movielens
 from recsys_cl.recommenders import create

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
+from results import store
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from storing import store
 from transformers import TrainerCallback
 
 from recsys_cl import assets

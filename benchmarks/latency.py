@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from storing import store
+from results import store
 
 from recsys_cl.data import Queries, Split, leave_last_n, load_movielens
 from recsys_cl.evaluation import top_items
