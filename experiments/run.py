@@ -26,8 +26,8 @@ import ch09_robustness
 import ch10_negatives
 import ch11_full_table
 import claims
-import claims_related
 import claims_scarcity
+import claims_similarity
 from common import PARTIAL, RESULTS, Experiment, Parts
 
 from recsys_cl.book.results import write_result
@@ -45,7 +45,7 @@ FILES = (
     ch10_negatives,
     ch11_full_table,
     claims,
-    claims_related,
+    claims_similarity,
     claims_scarcity,
 )
 EXPERIMENTS: dict[str, Experiment] = {name: run for file in FILES for name, run in file.RUNS.items()}
