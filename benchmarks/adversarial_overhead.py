@@ -1,4 +1,4 @@
-"""Time of an epoch of training with an adversary or made negatives, in addition to plain training.
+"""Training overhead of adversarial methods: processor time per epoch, beside that of plain training.
 
     python benchmarks/adversarial_overhead.py
 

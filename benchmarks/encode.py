@@ -1,4 +1,4 @@
-"""Encoding texts by MiniLM: the speed of LanguageEncoder beside sentence-transformers', and whether vectors agree.
+"""Text encoding speed with MiniLM: LanguageEncoder against sentence-transformers, and whether their vectors agree.
 
     python benchmarks/encode.py
 

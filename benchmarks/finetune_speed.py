@@ -1,4 +1,4 @@
-"""Training throughput on pairs of texts, beside sentence-transformers on the same model, pairs and batches.
+"""Fine-tuning throughput on text pairs: recsys_cl against sentence-transformers, same model, pairs and batches.
 
     python benchmarks/finetune_speed.py
 

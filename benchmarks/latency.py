@@ -1,4 +1,4 @@
-"""Milliseconds from one user to ten items of the whole catalogue, one user at a time on one thread.
+"""Recommendation latency: milliseconds to rank the whole catalogue for one user and return the top ten.
 
     python benchmarks/latency.py
 

@@ -1,4 +1,4 @@
-"""Time and memory of contrastive losses, forward and backward, ours beside the peers' in one run.
+"""Speed and memory of contrastive losses, forward and backward, beside other libraries' implementations.
 
     python benchmarks/losses.py
 

@@ -1,4 +1,4 @@
-"""A data set that nobody tuned for: string ids, texts in Chinese, Arabic and Cyrillic, and the command line on it.
+"""End-to-end run on synthetic multilingual data: string ids, and texts in Chinese, Arabic and Cyrillic script.
 
     python benchmarks/multilingual.py
     python benchmarks/multilingual.py --folder /tmp/multilingual --users 500 --items 400 --model popularity
