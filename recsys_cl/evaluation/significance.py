@@ -1,4 +1,4 @@
-"""Bootstrap intervals, paired randomisation tests and Holm's correction, with users as the unit of resampling.
+"""Statistical significance: bootstrap intervals and paired randomisation tests over users, and Holm's correction.
 
 See: chapter 2.
 """

@@ -1,4 +1,4 @@
-"""User–item recommender: within-user and cross-user contrast, with or without rating prediction."""
+"""User–item recommender: within-user and cross-user contrastive learning, with or without rating prediction."""
 
 from __future__ import annotations
 
