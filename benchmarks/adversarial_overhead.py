@@ -1,4 +1,4 @@
-"""Time of an epoch of training with an adversary or made negatives, in addition to plain training.
+"""Training overhead of adversarial methods: processor time per epoch, beside that of plain training.
 
     python benchmarks/adversarial_overhead.py
 
@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from storing import store
+from results import store
 
 from recsys_cl.data import leave_last_n, load_movielens
 from recsys_cl.recommenders import create

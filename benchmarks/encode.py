@@ -1,4 +1,4 @@
-"""Encoding texts by MiniLM: the speed of LanguageEncoder beside sentence-transformers', and whether vectors agree.
+"""Text encoding speed with MiniLM: LanguageEncoder against sentence-transformers, and whether their vectors agree.
 
     python benchmarks/encode.py
 
@@ -22,8 +22,8 @@ from unittest import mock
 import numpy as np
 import torch
 import torch.nn.functional as F
+from results import store
 from sentence_transformers import SentenceTransformer
-from storing import store
 from torch import Tensor
 
 from recsys_cl import assets

@@ -1,4 +1,4 @@
-"""Training throughput on pairs of texts, beside sentence-transformers on the same model, pairs and batches.
+"""Fine-tuning throughput on text pairs: recsys_cl against sentence-transformers, same model, pairs and batches.
 
     python benchmarks/finetune_speed.py
 
@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
+from results import store
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from storing import store
 from transformers import TrainerCallback
 
 from recsys_cl import assets

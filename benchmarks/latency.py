@@ -1,4 +1,4 @@
-"""Milliseconds from one user to ten items of the whole catalogue, one user at a time on one thread.
+"""Recommendation latency: milliseconds to rank the whole catalogue for one user and return the top ten.
 
     python benchmarks/latency.py
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from storing import store
+from results import store
 
 from recsys_cl.data import Queries, Split, leave_last_n, load_movielens
 from recsys_cl.evaluation import top_items

@@ -1,4 +1,4 @@
-"""Time and memory of contrastive losses, forward and backward, ours beside the peers' in one run.
+"""Speed and memory of contrastive losses, forward and backward, beside other libraries' implementations.
 
     python benchmarks/losses.py
 
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from storing import store
+from results import store
 from torch import Tensor, nn
 
 from recsys_cl.losses import info_nce_loss, nt_xent_loss, partition, symmetric_info_nce_loss

@@ -1,4 +1,4 @@
-"""A million synthetic interactions: time to load and split, time and peak memory to rank all items for all users.
+"""Scalability to a million synthetic interactions: time to load and split, time and memory to rank for all users.
 
 python benchmarks/scale.py
 """

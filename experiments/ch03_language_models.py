@@ -1,4 +1,4 @@
-"""Experiments of chapter 3: a small chat model as a ranker, and as a writer of profiles and reasons.
+"""Chapter 3 experiments: a small chat model as a zero-shot ranker, and as a writer of profiles and explanations.
 
 The model runs in bfloat16 and decodes greedily: the only chance is in the samples of users and candidates.
 """

@@ -1,4 +1,4 @@
-"""Experiment of chapter 3: what small language models have memorised of films, asked by their bare titles.
+"""Chapter 3 experiment: what small language models have memorised about films, probed by bare titles.
 
 SmolLM2 is asked for years, genres and the second halves of titles; MiniLM's vectors are probed by ridge regression.
 """

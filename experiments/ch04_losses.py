@@ -1,4 +1,4 @@
-"""Experiment of chapter 4: every contrastive loss trains the two-tower model, for warm and cold items."""
+"""Chapter 4 experiment: every contrastive loss, tuned and tested on two-tower models for warm and cold items."""
 
 from __future__ import annotations
 

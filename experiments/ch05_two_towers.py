@@ -1,4 +1,4 @@
-"""Experiments of chapter 5: the search of all non-sequential models, their tables, and contrast between users."""
+"""Chapter 5 experiments: tuning and comparison of non-sequential models, and contrast within and across users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiments of chapter 6: fine-tuning. A fit is made once, in its own process, for all experiments."""
+"""Chapter 6 experiments: full fine-tuning, adapters and projections compared, with each fit made once and shared."""
 
 from __future__ import annotations
 

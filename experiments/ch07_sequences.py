@@ -1,4 +1,4 @@
-"""Experiments of chapter 7: the search of sequential models, one change at a time, and updates on new events."""
+"""Chapter 7 experiments: tuning and ablation of sequential models, and updates of a fitted model on new events."""
 
 from __future__ import annotations
 

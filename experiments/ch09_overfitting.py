@@ -1,4 +1,4 @@
-"""Experiment of chapter 9: whether an adversary widens or narrows the gap between trained events and later ones."""
+"""Chapter 9 experiment: generalisation gap with and without adversarial training."""
 
 from __future__ import annotations
 

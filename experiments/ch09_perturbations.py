@@ -1,4 +1,4 @@
-"""Experiments of chapter 9: training against perturbations, searched and compared clean, under noise, under attack."""
+"""Chapter 9 experiments: adversarial training against other regularisers, on clean, noisy and attacked item vectors."""
 
 from __future__ import annotations
 

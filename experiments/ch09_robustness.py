@@ -1,4 +1,4 @@
-"""Experiments of chapter 9: noisy logs, fake users and rewritten texts, with an adversary in training and without."""
+"""Chapter 9 experiments: noisy logs, shilling attacks and rewritten texts, with and without adversarial training."""
 
 from __future__ import annotations
 

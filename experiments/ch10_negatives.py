@@ -1,4 +1,4 @@
-"""Experiments of chapter 10: negatives that are drawn, mined, perturbed, generated or chosen by a policy."""
+"""Chapter 10 experiments: random, hard-mined, perturbed, GAN-generated and policy-sampled negatives compared."""
 
 from __future__ import annotations
 

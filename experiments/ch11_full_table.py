@@ -1,4 +1,4 @@
-"""Experiments of chapter 11: the tables of sequential models, and what more users and a wider model bring."""
+"""Chapter 11 experiments: full comparison of sequential models, and scaling with more users and a wider model."""
 
 from __future__ import annotations
 

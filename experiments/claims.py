@@ -1,4 +1,4 @@
-"""Experiments for claims that no chapter's experiment decides: diversity, noise, and cleaning of texts.
+"""Claims ledger experiments that no chapter covers: list diversity, robustness to noisy logs, and text cleaning.
 
 Models have their registered settings, and nothing is searched. "Pointwise" is the same network with uniform
 negatives and binary cross-entropy instead of the contrast.

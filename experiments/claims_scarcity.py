@@ -1,4 +1,4 @@
-"""Experiments for claims about scarce data: new users with short histories, and few users to train on."""
+"""Claims ledger experiments on data scarcity: new users with short histories, and few users to train on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What experiments share: finished parts on disk, the search of hyperparameters, tables, and the split of most runs."""
+"""Shared code of the experiments: finished parts on disk, hyperparameter search, tables, and the default split."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ import ch09_robustness
 import ch10_negatives
 import ch11_full_table
 import claims
-import claims_related
 import claims_scarcity
+import claims_similarity
 import ledger
 from arms import ARMS, records
 from common import PARTIAL, RESULTS, Experiment, Parts
@@ -47,7 +47,7 @@ FILES = (
     ch10_negatives,
     ch11_full_table,
     claims,
-    claims_related,
+    claims_similarity,
     claims_scarcity,
     ledger,
 )

@@ -1,4 +1,4 @@
-"""Registries: names for data sets, splits, models, losses and samplers, and the checks that names and settings share.
+"""Component registries: data sets, splits, models, losses and samplers by name, with the valid names in each error.
 
 A registry maps a name, as the command line and configs write it, to what it stands for::
 

@@ -1,4 +1,4 @@
-"""Settings: hyperparameters with their ranges, and components (a loss, a sampler) with settings of their own.
+"""Hyperparameter settings: values with valid ranges, and components (a loss, a sampler) with settings of their own.
 
 A class with settings is a dataclass. The annotation of a number states its range, that of a component its registry
 (a component is annotated as ``Any``, because it may be given by name)::

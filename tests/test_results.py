@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parents[1] / "book" / "results"
 OWN_SCRIPT = {
     "time-to-quality": "peers/time_to_quality.py",
     "throughput": "peers/throughput.py",
-    "foreign": "foreign.py",
+    "foreign": "multilingual.py",
     "losses": "losses.py",
     "encode": "encode.py",
     "finetune-speed": "finetune_speed.py",

@@ -1,4 +1,4 @@
-"""The referee's side: contenders, each in a process of its own, one at a time."""
+"""Benchmark driver (the referee): run each library (a contender) in a process of its own, one at a time."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""What a contender and its referee exchange: histories in files, progress in lines of JSON.
+"""Benchmark protocol between referee (driver) and contender (library): histories in files, progress as JSON lines.
 
 A contender is a process of its own, with the interpreter and the packages that its library wants, so that this file
 needs numpy alone. It reads histories from a folder, trains, and reports at the end of every epoch how long it has

@@ -1,4 +1,4 @@
-"""Our models as contenders, at their defaults: the referee monitors the training after each epoch."""
+"""recsys_cl models as benchmark contenders at their defaults: the referee decides after each epoch when to stop."""
 
 from collections.abc import Callable
 

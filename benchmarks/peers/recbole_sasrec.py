@@ -1,4 +1,4 @@
-"""SASRec of RecBole as a contender: run by its own interpreter, see README.md.
+"""RecBole's SASRec as a benchmark contender, run by its own interpreter (see README.md).
 
 Its loss is the cross-entropy over the whole catalogue, its defaults for everything but size (2 heads, dropout .5,
 learning rate .001, batches of 2,048); an epoch has one example for each event that has a past.

@@ -1,4 +1,4 @@
-"""SASRec of RecTools as a contender: run by its own interpreter, see README.md.
+"""RecTools' SASRec as a benchmark contender, run by its own interpreter (see README.md).
 
 Its loss is the softmax over the whole catalogue, its defaults for everything but size (4 heads, dropout .2, learning
 rate .001, batches of 128 users); an epoch is the latest 51 events of every user.

@@ -1,4 +1,4 @@
-"""The data that contenders meet on."""
+"""Benchmark splits: leave-one-out on MovieLens-100K and on synthetic data, exported for other libraries."""
 
 import numpy as np
 from exchange import Histories

@@ -1,4 +1,4 @@
-"""How fast a large data set trains, and in how much memory: ours beside RecTools' and RecBole's in one run.
+"""Training throughput and peak memory of SASRec on a million events: recsys_cl beside RecTools and RecBole.
 
     python benchmarks/peers/throughput.py
 

@@ -1,4 +1,4 @@
-"""How long it takes until a model is good: ours beside RecTools' and RecBole's in one run.
+"""Time to quality: seconds of training until validation NDCG@10 reaches a goal, beside RecTools and RecBole.
 
     python benchmarks/peers/time_to_quality.py
 

@@ -1,4 +1,4 @@
-"""Asset cache: download, verify by SHA-256, store, describe.
+"""Asset cache: download data sets and models, verify them by SHA-256, store and describe them.
 
 A download goes to a temporary folder inside the cache, is hashed before it is unpacked, and becomes
 visible by one rename, so a half-written asset is never visible. Nothing that is fetched is installed,

@@ -1,4 +1,4 @@
-"""Training cost from formulas: parameters and floating-point operations of matrix products.
+"""Training FLOPs: closed-form counts of parameters and of floating-point operations in matrix products.
 
 A product of an ``(a, b)`` and a ``(b, c)`` matrix takes :math:`abc` multiplications and as many additions:
 :math:`2abc` floating-point operations. All other operations (norms, activations, the optimiser) grow with one factor

@@ -1,4 +1,4 @@
-"""Grounding of generated texts: which titles and labels a text names, and whether they are among the allowed ones.
+"""Hallucination check (grounding): which titles and labels a generated text names, and which are allowed.
 
 See: chapter 3.
 """

@@ -1,4 +1,4 @@
-"""Stored results: read and write runs, format them as tables, and the style of the book's figures."""
+"""Stored results: read and write runs, format them as tables, and style the book's figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands of ``recsys-cl``, its entry point, and the printing of results."""
+"""Command-line interface: the commands of ``recsys-cl``, its entry point, and the printing of results."""
 
 from __future__ import annotations
 

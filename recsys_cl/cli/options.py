@@ -1,4 +1,4 @@
-"""Options of the commands, each defined once.
+"""Command-line options: each defined once, for all commands that take it.
 
 This module does not import torch or pandas, so ``recsys-cl --help`` is immediate. In a help text ``{DATASETS}`` or
 ``{SPLITS}`` stands for the names in that registry, which is read only when the help of a command is printed.

@@ -1,4 +1,4 @@
-"""Interactions: validated event, item and user tables, with ids mapped once to contiguous numbers.
+"""Interaction data: validated event, item and user tables, with ids mapped once to contiguous integers.
 
 See: chapter 2.
 """

@@ -1,4 +1,4 @@
-"""MovieLens data sets: 100K from the assets, 1M and 20M from your own zip or folder."""
+"""MovieLens data sets: 100K downloaded on first use, 1M and 20M read from your own zip or folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sequences: user histories as slices of one flat event log, and ragged batches of them.
+"""Interaction sequences: user histories as slices of one flat event log, and ragged batches of them.
 
 Every recommender receives users in this form. A ragged batch holds all events of all rows in one flat array, and
 ``lengths`` says where each row ends; random numbers are keyed by row, not by position in the batch.

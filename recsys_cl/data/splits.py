@@ -1,4 +1,4 @@
-"""Train/validation/test splits: training sequences, and the queries that validate and test a recommender.
+"""Train/validation/test splits: leave-one-out, leave-last-n, temporal, cold-item and new-user protocols.
 
 See: chapter 2.
 """

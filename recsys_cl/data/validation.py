@@ -1,4 +1,4 @@
-"""Validation of input tables: columns, ids, timestamps, ratings, weights and attributes, checked and converted.
+"""Input validation: check and convert columns, ids, timestamps, ratings, weights and attributes of tables.
 
 See: chapter 2.
 """

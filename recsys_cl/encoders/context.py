@@ -1,4 +1,4 @@
-"""Context features of events as vectors: time since the previous event, hour, rating, event type, user attributes."""
+"""Context embeddings of events: time since the previous event, hour, rating, event type and user attributes."""
 
 from __future__ import annotations
 

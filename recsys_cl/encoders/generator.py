@@ -1,4 +1,4 @@
-"""Generators and discriminators of GANs: of item vectors, and an item policy that samples existing items (IRGAN)."""
+"""GAN generator and discriminator of item vectors, and an item policy that samples existing items (IRGAN)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sequence encoders (Transformer, GRU): from the item vectors of a history to a state after each event.
+"""Sequence encoders (Transformer, GRU): map a history's item vectors to a hidden state after each event.
 
 A batch is ragged: the events of all histories form one ``(T, dim)`` tensor, row by row, oldest first, and ``lengths``
 says where rows end. Linear maps, norms and losses thus see only real events; only attention is padded, to the longest

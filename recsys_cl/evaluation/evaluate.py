@@ -1,4 +1,4 @@
-"""Full-ranking evaluation of any recommender: metrics per query, their mean, intervals and comparisons.
+"""Full-ranking evaluation of any recommender: per-query metrics, means, bootstrap intervals and paired tests.
 
 The ranks of the targets among all candidates are computed block by block, in bounded memory.
 

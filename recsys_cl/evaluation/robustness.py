@@ -1,4 +1,4 @@
-"""Robustness metrics: retention under attack, robustness index, distance to the boundary, shilling detection."""
+"""Robustness metrics: retention under attack, robustness index, decision-boundary distance, shilling detection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals, paired randomisation tests and Holm's correction, with users as the unit of resampling.
+"""Statistical significance: bootstrap intervals and paired randomisation tests over users, and Holm's correction.
 
 See: chapter 2.
 """
@@ -114,7 +114,7 @@ def paired_test(
 
 
 def fold_test(differences: np.ndarray) -> PairedTest:
-    r"""Paired t-test with disjoint folds as the unit, for comparisons in which the items are drawn as well as the users.
+    r"""Paired t-test with disjoint folds as the unit, where the items vary by chance as well as the users.
 
     Repetitions of the folds share their data, so they lower the noise of the mean but do not count as further units:
     :math:`t = \sqrt{F}\, \bar d / s` with :math:`F - 1` degrees of freedom, where s is the standard deviation over the

@@ -19,7 +19,7 @@ from recsys_cl.losses.partition import Mask
 from recsys_cl.losses.perturbations import pgd, random_perturbation, steepest, virtual_direction
 from recsys_cl.losses.policy_gradient import gumbel_softmax_sample, reinforce_loss
 from recsys_cl.losses.uniformity import alignment, uniformity
-from recsys_cl.losses.user_item import cross_user_loss, user_item_loss, within_user_loss
+from recsys_cl.losses.within_across import cross_user_loss, user_item_loss, within_user_loss
 
 __all__ = [
     "LOSSES",

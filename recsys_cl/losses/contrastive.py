@@ -1,4 +1,4 @@
-r"""Contrastive losses as arguments of a model: one protocol, one registry.
+r"""Contrastive loss registry: the protocol that lets a model take any contrastive loss by name.
 
 A loss compares user vectors with item vectors row by row, in one or both of two forms:
 

@@ -1,4 +1,4 @@
-"""Debiased and decoupled contrastive losses: InfoNCE corrected for false negatives, or without the positive in Z."""
+"""Debiased and decoupled contrastive losses: false-negative correction, or no positive in InfoNCE's denominator."""
 
 from __future__ import annotations
 

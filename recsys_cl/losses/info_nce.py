@@ -1,4 +1,4 @@
-r"""InfoNCE and sampled softmax: one positive against all negatives at once, with logQ correction for sampling.
+r"""InfoNCE and sampled softmax: one positive against all negatives jointly, with logQ correction for sampling bias.
 
 .. math:: L_b = \log Z_b - s_b^+
 

@@ -1,4 +1,4 @@
-r"""Partition function: masked logits and log-likelihoods, dense or in blocks of rows with an exact gradient.
+r"""Softmax log-likelihood with masked logits: dense, or memory-efficient in row blocks with exact gradients.
 
 .. math:: \log Z_b = \log \sum_{j \notin M_b} \exp(u_b^\top v_j / \tau - \log q_j)
 

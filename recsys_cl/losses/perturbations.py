@@ -1,4 +1,4 @@
-r"""Adversarial perturbations of vectors (FGM, PGD, VAT) and the random moves that serve as their controls.
+r"""Adversarial perturbations of embedding vectors (FGM, PGD, VAT), with random perturbations as controls.
 
 .. math:: \delta^\ast = \operatorname*{arg\,max}_{\lVert \delta \rVert \le \epsilon} L(v + \delta)
 

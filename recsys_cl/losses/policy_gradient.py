@@ -1,4 +1,4 @@
-r"""Policy gradients through discrete draws: REINFORCE with a leave-one-out baseline, and Gumbel-softmax.
+r"""Gradient estimators for discrete sampling: REINFORCE with a leave-one-out baseline, and Gumbel-softmax.
 
 .. math:: J = \mathbb E_{i \sim p}\, r(i)
 

@@ -1,4 +1,4 @@
-"""Exclusion of known positives: items that a user is known to like are not negatives."""
+"""False-negative masking: exclude a user's known positives from their negatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""GAN negatives: items moved by a generator and filtered by a discriminator, inside a contrastive loss.
+r"""GAN negatives: item vectors perturbed by a generator and filtered by a discriminator, for a contrastive loss.
 
 Generator and discriminator train together with the recommender, each with a loss that updates only its own weights:
 inputs from the others are detached, and a loss that passes *through* another player's weights treats them as constants.

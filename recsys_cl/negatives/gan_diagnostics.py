@@ -1,4 +1,4 @@
-"""GAN diagnostics: mean accuracy, entropy and filtered share per epoch, with warnings for collapse and saturation."""
+"""GAN diagnostics: discriminator accuracy, entropy and filtered share, with warnings of collapse and saturation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Per-example negatives: as drawn, hard-mined by the model's scores, or perturbed towards the query.
+r"""Hard negatives: mined by the model's scores or perturbed towards the query, in place of a share of the sampled ones.
 
 Hard and perturbed negatives replace a share of the drawn ones, so their number does not depend on the strategy, and a
 loss receives ``(batch, k, dim)`` vectors whatever their origin.

@@ -1,4 +1,4 @@
-"""Policy negatives (IRGAN): items drawn by a policy that REINFORCE trains on the recommender's scores."""
+"""Policy-sampled negatives (IRGAN): items drawn by a policy trained with REINFORCE on the recommender's scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Negative queue (MoCo, XBM): item vectors of previous batches as further negatives."""
+"""Memory queue of negatives (MoCo, XBM): item vectors of previous batches, reused as further negatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Random negative samplers: uniform, by popularity, in-batch and mixed, with the log-probabilities that logQ needs.
+r"""Random negative sampling: uniform, popularity-based, in-batch and mixed, with log-probabilities for logQ correction.
 
 Items are drawn with replacement. A draw is a function of (seed, epoch, example, slot), so neither the rest of the
 batch, nor the number of slots, nor a resumed run changes it.

@@ -1,4 +1,4 @@
-"""Sampling strategies by name: in-batch, uniform, popular, hard, perturbed, generated or policy-drawn negatives.
+"""Negative sampling by name: in-batch, uniform, popular, hard, perturbed, generated or policy-drawn negatives.
 
 A strategy defines which items are drawn for each example and what a training step turns them into. To add one, write
 and register a class::

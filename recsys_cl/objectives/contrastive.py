@@ -1,4 +1,4 @@
-"""Contrastive losses in one namespace: attract an anchor and its positive, repel negatives."""
+"""Contrastive losses, re-exported in one namespace: pull positives towards an anchor, push negatives away."""
 
 from recsys_cl.losses import (
     LearnedTemperature,

@@ -1,4 +1,4 @@
-"""Batch parts for sequence losses: shared and own negatives, known positives, masked events (BERT4Rec)."""
+"""Batch parts for sequence losses: shared and per-event negatives, known positives, masked events (BERT4Rec)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Sequence losses: predict the next item (softmax, sampled softmax, BCE, gBCE, generated negatives) or masked items.
+r"""Next-item and masked-item losses: softmax, sampled softmax, BCE, gBCE, generated negatives and Cloze (BERT4Rec).
 
 A loss holds its settings, declares what it needs in a batch in addition to the windows (``SequenceLoss.parts``),
 and computes a scalar from states, catalogue and batch (``SequenceLoss.__call__``). To add one, write and register a

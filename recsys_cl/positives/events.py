@@ -1,4 +1,4 @@
-"""Observed positives: another item of the same user, another user of the same item."""
+"""Positive pairs from observed events: another item of the same user, or another user of the same item."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unobserved positives: items of the most similar users (nearest neighbours)."""
+"""Nearest-neighbour positives: items from the histories of similar users that the user has not interacted with."""
 
 from __future__ import annotations
 

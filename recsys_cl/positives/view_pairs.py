@@ -1,4 +1,4 @@
-"""View pairs: two random augmentations of each history, for contrastive learning between views.
+"""Augmented view pairs: two random augmentations of each history, for contrastive learning.
 
 See: chapter 7.
 """

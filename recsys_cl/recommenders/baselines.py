@@ -1,4 +1,4 @@
-"""Baselines without gradient training: random, popularity, item-KNN, EASE and iALS.
+"""Classical baselines, not trained by gradient descent: random, popularity, item-KNN, EASE and iALS.
 
 See: chapter 2.
 """

@@ -123,7 +123,8 @@ class SessionKNN(Recommender):
 
 def _saved(matrix: sp.csr_matrix) -> dict[str, Tensor]:
     """A sparse matrix as tensors, which a file can hold."""
-    parts = {"starts": matrix.indptr.astype(np.int64), "columns": matrix.indices.astype(np.int64), "counts": matrix.data.astype(np.float32)}
+    starts, columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64)
+    parts = {"starts": starts, "columns": columns, "counts": matrix.data.astype(np.float32)}
     return {name: torch.from_numpy(values) for name, values in parts.items()}
 
 

@@ -1,4 +1,4 @@
-"""Prompted language models without training: rank a few candidates, describe a user's taste, justify a recommendation.
+"""Zero-shot LLM prompting: rank candidates, write user profiles, explain recommendations.
 
 Histories and candidates are titles. The rankers do not know the catalogue of a recommender: a prompted model is too
 slow to score thousands of items for every user, so it ranks the items that another model retrieved.

@@ -1,4 +1,4 @@
-"""Rating baseline: global mean plus item bias and user bias."""
+"""Bias baseline for rating prediction: global mean plus item bias and user bias."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks for fine-tuning language models: blocks of the catalogue (multi-positive) or pairs of texts (in-batch)."""
+"""Language-model fine-tuning networks: multi-positive loss on catalogue blocks, or in-batch loss on text pairs."""
 
 from __future__ import annotations
 

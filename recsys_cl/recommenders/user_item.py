@@ -1,4 +1,4 @@
-"""User–item recommender: within-user and cross-user contrast, with or without rating prediction."""
+"""User–item recommender: within-user and cross-user contrastive learning, with or without rating prediction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.evaluation.ratings import evaluate_ratings, root_mean_square
 from recsys_cl.losses.contrastive import LOSSES
-from recsys_cl.losses.user_item import cross_user_loss, user_item_loss, within_user_loss
+from recsys_cl.losses.within_across import cross_user_loss, user_item_loss, within_user_loss
 from recsys_cl.negatives import in_batch_log_q
 from recsys_cl.negatives.exclusions import KnownPositives
 from recsys_cl.recommenders.base import TrainedRecommender

@@ -1,4 +1,4 @@
-"""Attacks on item vectors of a fitted recommender: the strongest small perturbation, and random noise as control."""
+"""White-box attacks on item vectors of a fitted recommender: worst-case PGD perturbation, random noise as control."""
 
 from __future__ import annotations
 

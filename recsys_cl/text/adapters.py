@@ -1,4 +1,4 @@
-"""Parameter-efficient fine-tuning (LoRA, AdaLoRA, IA³, prefix tuning): train a few new weights, freeze the model's own.
+"""Parameter-efficient fine-tuning (LoRA, AdaLoRA, IA³, prefix tuning): a few new weights on a frozen language model.
 
 The layers to adapt are found by inspecting the transformer.
 

@@ -1,4 +1,4 @@
-"""Loading and saving language models: find a model by name, save encoders and adapters, cache embeddings.
+"""Language-model loading and storage: find models by name, save encoders and adapters, cache embeddings.
 
 A name refers to an asset, a folder, a GGUF file or a model on the hub; safetensors only, no remote code. The folder of
 a saved encoder holds its weights and the options that its vectors depend on. The folder of an adapter holds only the

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: settings in its folder, integrity checks, and the newest intact checkpoint.
+"""Training checkpoints: check settings before a resume, find the newest intact one, reject weights that do not fit.
 
 See: chapter 5.
 """

@@ -1,4 +1,4 @@
-"""Large contrastive batches: gradient caching in bounded memory, and in-batch negatives from all processes.
+"""Large-batch contrastive training: gradient caching in bounded memory, and in-batch negatives from all processes.
 
 Gradient caching encodes in slices and recomputes each slice in the backward pass. Gathering concatenates the rows of
 all processes and returns each gradient to the process of its row.

@@ -1,4 +1,4 @@
-"""Language-model pre-training on plain texts: masked for encoders, causal for decoders.
+"""Language-model pre-training on raw text: masked for encoders, causal for decoders.
 
 Weights start at random or from a trained model. Both heads compare hidden states with the input embeddings, tied as a
 function (``h @ E.T``), so the weights exist only once, also in a checkpoint.

@@ -1,4 +1,4 @@
-"""Comparisons: fit and test several models under one protocol, and keep finished runs on disk.
+"""Model comparison: fit and test several models under one protocol, and keep finished runs on disk.
 
 See: chapter 11.
 """

@@ -1,4 +1,4 @@
-"""Recommendations: for a known user, for a new user, or from a sentence.
+"""Top-n recommendation: for a known user, for a new user, or from a sentence.
 
 See: chapter 5.
 """

@@ -1,4 +1,4 @@
-"""Runs: describe a data set, train and save one model, measure a saved or a new one.
+"""Single-model runs: describe a data set, train and save a model, evaluate a saved or a new one.
 
 See: chapter 11.
 """

@@ -1,4 +1,4 @@
-"""Rewriting the log of a split: training and query histories change together, targets stay."""
+"""Log rewriting: replace the events of a split in training and query histories alike, and keep its targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Log corruption: random events added, dropped or swapped, as by accidental clicks and missing records.
+r"""Interaction noise: randomly add, drop or swap events, simulating accidental clicks and missing records.
 
 Noise changes :math:`\operatorname{round}(\rho n)` of the :math:`n` training events. The histories of validation and
 test queries show the same changes. Held-out events stay clean, both as targets and in the histories of later queries,

@@ -1,4 +1,4 @@
-r"""Text perturbations and attacks: typos in item texts, and keywords that a seller adds to their own.
+r"""Text perturbations and attacks: typos in item texts, and keyword stuffing by a seller.
 
 For synonyms see :func:`recsys_cl.data.text.replace_words`. A word is ``\w+`` in any script.
 """

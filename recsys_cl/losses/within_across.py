@@ -1,4 +1,4 @@
-"""Within-user and cross-user contrastive losses: pairs of items of one user, and pairs of users of one item."""
+"""Within-user and cross-user contrastive losses: item pairs of the same user, and user pairs of the same item."""
 
 from __future__ import annotations
 

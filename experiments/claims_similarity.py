@@ -1,4 +1,4 @@
-"""Experiment for a claim: whether related items score above unrelated ones of equal popularity, trained or not."""
+"""Claims ledger experiment on similarity: AUC of related items over unrelated ones of equal popularity."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A data set that nobody tuned for: string ids, texts in Chinese, Arabic and Cyrillic, and the command line on it.
+"""End-to-end run on synthetic multilingual data: string ids, and texts in Chinese, Arabic and Cyrillic script.
 
-    python benchmarks/foreign.py
-    python benchmarks/foreign.py --folder /tmp/foreign --users 500 --items 400 --model popularity
+    python benchmarks/multilingual.py
+    python benchmarks/multilingual.py --folder /tmp/multilingual --users 500 --items 400 --model popularity
 
 makes ``events.csv`` and ``items.csv`` with a structure to be learned (tastes that drift, and chains of items that
 follow one another), runs ``recsys-cl train`` on them, and prints the wall time of its parts. Without options the
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from storing import RESULTS
+from results import RESULTS
 
 from recsys_cl.book.results import write_result
 from recsys_cl.data import Interactions, synthetic
@@ -45,7 +45,7 @@ def main() -> None:
     print(json.dumps(result))
     if options == parser.parse_args([]):
         seconds = result["wall seconds"]
-        write_result("foreign", result, command="python benchmarks/foreign.py", seconds=seconds, folder=RESULTS)
+        write_result("foreign", result, command="python benchmarks/multilingual.py", seconds=seconds, folder=RESULTS)
 
 
 def trial(folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where benchmarks store what they measured."""
+"""Benchmark results: run a measurement and store it in book/results with command, wall time and provenance."""
 
 from __future__ import annotations
 
