@@ -13,7 +13,7 @@ JB_BUILD   := $(BIN)/jupyter-book build executed --config _config.yml --path-out
 DISCARD    := { rm -rf _build/.doctrees; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help book browser pdf test unit lint lab serve clean constraints assets notebooks readme
+.PHONY: help book browser claim pdf test unit lint lab serve clean constraints assets notebooks readme
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -41,6 +41,9 @@ unit: $(INSTALLED) assets ## run the unit tests and the examples in docstrings
 
 browser: $(INSTALLED) ## open every page of the built book in Chromium, without a network
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 tests/browser
+
+claim: $(INSTALLED) assets ## run the comparisons of one claim again: make claim ID=beats-pointwise
+	$(ONE_THREAD) $(BIN)/python experiments/claim.py $(ID)
 
 pdf: book ## print the built book into _build/recsys_cl.pdf
 	$(BIN)/python book/_ext/pdf.py

@@ -7,7 +7,7 @@ the held-out events are the same in every draw, folds of items where the items a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ from common import (
     world,
 )
 
-from recsys_cl.book.claims import comparisons, read_claims
+from recsys_cl.book.claims import Claim, comparisons, read_claims
 from recsys_cl.book.evidence import Comparison
 from recsys_cl.data import Split, leave_one_out, load_movielens, temporal_split
 from recsys_cl.evaluation import Evaluation, evaluate, paired_test, pool
@@ -224,11 +224,11 @@ def fitted(parts: Parts, protocol: str, names: list[str]) -> dict[str, dict[str,
 # tests
 
 
-def ledger(protocol: str) -> Experiment:
-    """Return the experiment that makes all comparisons of the ledger under one protocol."""
+def ledger(protocol: str, claims: Sequence[Claim] | None = None) -> Experiment:
+    """Return the experiment that makes the comparisons of claims, by default of all, under one protocol."""
 
     def run(parts: Parts) -> dict[str, Any]:
-        wanted = [one for one in comparisons(read_claims(CLAIMS)) if one.on == protocol]
+        wanted = [one for one in comparisons(claims or read_claims(CLAIMS)) if one.on == protocol]
         names = list(dict.fromkeys(name for one in wanted for name in one.arms))
         found = fitted(parts, protocol, names)
         splits = list(PROTOCOLS[protocol].splits())

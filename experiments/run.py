@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ch03_language_models
@@ -59,20 +59,27 @@ def command(name: str) -> str:
     return f"python experiments/run.py {name}"
 
 
-def run(name: str, *, partial: Path = PARTIAL, results: Path = RESULTS) -> None:
+def run(
+    name: str,
+    *,
+    partial: Path = PARTIAL,
+    results: Path = RESULTS,
+    experiments: Mapping[str, Experiment] = EXPERIMENTS,
+) -> None:
     """Run one experiment and store its result.
 
     Args:
-        name: Name in ``EXPERIMENTS``.
+        name: Name of the experiment.
         partial: Folder that has a folder of finished parts for each experiment.
         results: Folder of the results.
+        experiments: Experiments by name.
     """
     parts = Parts(partial / name, name)
     clock = parts.folder / "seconds"  # of all attempts together
     before = float(clock.read_text()) if clock.exists() else 0.0
     started = time.perf_counter()
     try:
-        result = EXPERIMENTS[name](parts)
+        result = experiments[name](parts)
         result |= {"arms": records(name)} if name in ARMS else {}
     finally:
         seconds = before + time.perf_counter() - started

@@ -20,6 +20,7 @@ KNOWN = {
     "program of 003": "no-embeddings joint-tokens mask-twice no-loss sign-two",
     "program of 004": "no-llm-no-gan bce float-lookup pip-pytorch same-arrays last-loss",
     "aged, and references": "tensorflow installers references",
+    "found later": "corpus differential-privacy",
 }
 LABELS = [label for group in KNOWN.values() for label in group.split()]
 

@@ -1,5 +1,7 @@
 """Markov chain and session-kNN say what loops over their formulas say."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -25,7 +27,7 @@ def test_markov_is_the_smoothed_share_of_transitions(split: Split) -> None:
     for items in histories_of(split):
         for item in items:
             events[item] += 1
-        for before, after in zip(items[:-1], items[1:], strict=True):
+        for before, after in pairwise(items):
             counts[before, after] += 1
     share = events / events.sum()
     expected = [(counts[last] + 2 * share) / (counts[last].sum() + 2) for last in (5, 7, 30)]
