@@ -50,7 +50,7 @@ def cost_of(name: str, claim: Claim, stored: dict[str, Any]) -> float:
     if not name.startswith(LEDGER):
         return float(stored["seconds"])
     protocol = name.removeprefix(LEDGER)
-    wanted = [Comparison.of(one) for one in claim.evidence if one.get("on") == protocol]
+    wanted = [Comparison.of(one) for one in claim.evidence if one.get("under") == protocol]
     arms = {arm: stored["result"]["arms"][arm] for one in wanted for arm in one.arms}
     return sum(arm["seconds"] * len(next(iter(arm["runs"].values()))) for arm in arms.values())
 

@@ -287,7 +287,7 @@ def world(draw: int) -> Split:
     return quickly_validated(leave_last_n(load_movielens(), seed=draw))
 
 
-FOLDS, REPETITIONS = 10, 2
+FOLDS, REPETITIONS = 10, 1
 
 
 def item_folds(data: Interactions) -> Iterator[tuple[str, Split, int]]:

@@ -44,7 +44,7 @@ from recsys_cl.recommenders import Recommender, TwoTower, create
 from recsys_cl.recommenders.vector_attacks import evaluate_shifted, random_shift, worst_shift
 
 CLAIMS = HERE.parent / "book" / "claims.yml"
-DRAWS = 3
+DRAWS = 2
 ADVERSARIES = ("hard-mined", "perturbed", "policy (REINFORCE)", "generator", "generator + filter")
 SIGN_PATTERNS = 50_000
 """So many that a p-value can survive Holm's correction over the whole ledger."""
@@ -153,6 +153,16 @@ def searched(name: str) -> str:
     return with_settings(SEARCHED[name][0], **best_settings("search-rivals", name))
 
 
+CHAPTERS: Sequence[Comparison] = (
+    *(
+        Comparison("last-ten", (one, f"{one}, no adversary"), "ndcg@10, attacked", "ndcg@10, attacked")
+        for one in ADVERSARIES
+    ),
+    *(Comparison("cold-items", pair) for pair in (("ridge", "minilm"), ("projection", "minilm"), ("full", "minilm"))),
+)
+"""Comparisons that chapters show beyond those of the claims."""
+
+
 # protocols
 
 
@@ -228,7 +238,8 @@ def ledger(protocol: str, claims: Sequence[Claim] | None = None) -> Experiment:
     """Return the experiment that makes the comparisons of claims, by default of all, under one protocol."""
 
     def run(parts: Parts) -> dict[str, Any]:
-        wanted = [one for one in comparisons(claims or read_claims(CLAIMS)) if one.on == protocol]
+        of_claims = comparisons(claims) if claims else [*comparisons(read_claims(CLAIMS)), *CHAPTERS]
+        wanted = list(dict.fromkeys(one for one in of_claims if one.under == protocol))
         names = list(dict.fromkeys(name for one in wanted for name in one.arms))
         found = fitted(parts, protocol, names)
         splits = list(PROTOCOLS[protocol].splits())
@@ -262,7 +273,7 @@ def summary(arm: Mapping[str, Any]) -> dict[str, Any]:
 def test(one: Comparison, found: Mapping[str, Mapping[str, Any]], splits: list[tuple[str, Split, int]]) -> Settings:
     """Test the first arm minus the second on the unit of chance of the protocol."""
     first, second = (found[name]["test"] for name in one.arms)
-    if PROTOCOLS[one.on].unit == "folds of items":
+    if PROTOCOLS[one.under].unit == "folds of items":
         return vars(paired_by_fold(first, second, one.metric)) | {"units": FOLDS}
     both = [pool(list(draws)) for draws in (first, second)]
     rows = np.concatenate([GROUPS[one.group](split) for _, split, _ in splits])

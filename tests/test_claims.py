@@ -80,7 +80,7 @@ ENTRY = """
   chapters: [5]
   verdict: holds on MovieLens-100K
   evidence:
-    - {on: last-ten, arms: [a, b], differ: loss}
+    - {under: last-ten, arms: [a, b], differ: loss}
 """
 TEST = {"difference": 0.02, "low": 0.01, "high": 0.03, "p_value": 0.004, "units": 943}
 
@@ -120,7 +120,7 @@ def edited(folder: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new))
 
 
-EVIDENCE = {"on": "last-ten", "arms": ["a", "b"], "differ": "loss"}
+EVIDENCE = {"under": "last-ten", "arms": ["a", "b"], "differ": "loss"}
 
 
 # the ledger of the book
@@ -274,14 +274,14 @@ def test_the_settings_of_a_component_belong_to_it(small: Path) -> None:
 def test_one_model_under_two_measures_differs_in_the_measure(small: Path) -> None:
     tests = {"a minus a; ndcg@10 minus ndcg@10, attacked": TEST}
     write_run(small, run_of(tests=tests))
-    both = {"on": "last-ten", "arms": ["a", "a"], "measure": "ndcg@10", "rival_measure": "ndcg@10, attacked"}
+    both = {"under": "last-ten", "arms": ["a", "a"], "measure": "ndcg@10", "rival_measure": "ndcg@10, attacked"}
     assert read_effect(both | {"differ": "measure"}, small).side == "claimed"
 
 
 def test_evidence_without_a_run_is_refused(small: Path) -> None:
-    with pytest.raises(InputError, match="evidence names a stored run by 'result'"):
+    with pytest.raises(InputError, match="evidence names a run by 'result'"):
         read_effect({"tests": ["tests"], "between": ["a", "b"]}, small)
-    edited(small, "on: last-ten", "on: last-one")
+    edited(small, "under: last-ten", "under: last-one")
     with pytest.raises(InputError, match="evidence on line 9: no stored run 'ledger-last-one'"):
         shown(small)
 

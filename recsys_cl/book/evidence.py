@@ -59,14 +59,14 @@ class Comparison:
     """Two arms that are fitted under one protocol.
 
     Attributes:
-        on: Protocol, which the stored run ``ledger-{on}`` has.
+        under: Protocol, which the stored run ``ledger-{under}`` has.
         arms: Names of the arms; the claim is that the first is better.
         metric: Metric of each query of the first arm.
         rival_metric: Metric of the second arm.
         group: Queries that the claim is about, ``""`` for all.
     """
 
-    on: str
+    under: str
     arms: tuple[str, str]
     metric: str = "ndcg@10"
     rival_metric: str = "ndcg@10"
@@ -78,7 +78,7 @@ class Comparison:
         first, second = evidence["arms"]
         metric = evidence.get("measure", "ndcg@10")
         rival = evidence.get("rival_measure", metric)
-        return cls(evidence["on"], (first, second), metric, rival, evidence.get("group", ""))
+        return cls(evidence["under"], (first, second), metric, rival, evidence.get("group", ""))
 
     @property
     def key(self) -> str:
@@ -93,10 +93,12 @@ def result_of(evidence: Mapping[str, Any]) -> str:
     Raises:
         InputError: If it names none.
     """
-    if "arms" in evidence and "on" in evidence:
-        return f"ledger-{evidence['on']}"
+    if "arms" in evidence and "under" in evidence:
+        return f"ledger-{evidence['under']}"
     if "result" not in evidence:
-        raise InputError(f"evidence names a stored run by 'result', or 'arms' and 'on'; this has {', '.join(evidence)}")
+        raise InputError(
+            f"evidence names a stored run by 'result', or 'arms' and 'under'; this has {', '.join(evidence)}"
+        )
     return str(evidence["result"])
 
 
@@ -105,7 +107,7 @@ def read_effect(evidence: Mapping[str, Any], folder: str | Path = "results") -> 
 
     One key gives the kind of evidence:
 
-    * ``arms``: the two arms of a comparison of the run ``ledger-{on}``, which may name a ``measure`` and a ``group``.
+    * ``arms``: the arms of a comparison of the run ``ledger-{under}``, which may name a ``measure`` and a ``group``.
     * ``tests``: path of stored tests, each of the reference minus the model under whose name it is stored.
     * ``test``: path of one stored test, the first of ``between`` minus the second.
     * ``ratio``: paths of two lists with a value per round; the mean quotient is claimed to be above 1.
@@ -125,12 +127,13 @@ def read_effect(evidence: Mapping[str, Any], folder: str | Path = "results") -> 
     name = result_of(evidence)
     result = read_result(name, folder)["result"]
     try:
-        effect = _READERS[kinds[0]](result, evidence)
+        return _READERS[kinds[0]](result, evidence)
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"no {kinds[0]} at {evidence[kinds[0]]} of {name!r}: {error}; compare with its file"
         ) from error
-    return effect
 
 
 # what a comparison must be
@@ -182,7 +185,7 @@ def check_arms(evidence: Mapping[str, Any], arms: Mapping[str, Any], names: Sequ
         raise InputError(
             f"{names[0]!r} is of release {first['version']}, {names[1]!r} of {second['version']}; run both again"
         )
-    differ, also = evidence.get("differ"), set(evidence.get("also", {}))
+    differ, also = evidence.get("differ"), set(reasons(evidence))
     if evidence.get("rival_measure", evidence.get("measure")) != evidence.get("measure"):
         found = difference_of(first, second) | {"measure"}
     else:
@@ -195,6 +198,11 @@ def check_arms(evidence: Mapping[str, Any], arms: Mapping[str, Any], names: Sequ
             f"{names[0]!r} and {names[1]!r} differ in {differ!r} and in {_listed(found - {differ})}, but 'also' names "
             f"{_listed(also)}; make the settings equal, or name each difference with its reason"
         )
+
+
+def reasons(evidence: Mapping[str, Any]) -> dict[str, str]:
+    """Further settings in which the arms differ, each with the reason why it may."""
+    return {name: why for name, why in evidence.get("also", {}).items() if name != "line"}
 
 
 def _listed(names: set[str]) -> str:
@@ -226,7 +234,7 @@ def _tested(
     subject = f"{evidence['of']}: {pair}" if "of" in evidence else pair
     low, high, metric = found["low"], found["high"], evidence.get("metric", "NDCG@10")
     text = f"{subject}: {found['difference']:+.4f} {metric} ({low:+.4f} to {high:+.4f}; {unit})"
-    caveat = "; ".join(f"{name} differs too: {why}" for name, why in evidence.get("also", {}).items())
+    caveat = "; ".join(f"{name} differs too: {why}" for name, why in reasons(evidence).items())
     return Effect(text, low, high, found["p_value"], data, caveat)
 
 

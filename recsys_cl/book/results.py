@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from cycler import cycler
 
 from recsys_cl.errors import InputError
+from recsys_cl.evaluation import holm
 from recsys_cl.provenance import provenance
 
 
@@ -87,6 +90,40 @@ def losses_table(result: dict[str, Any]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).set_index("loss")
+
+
+def arms_table(result: dict[str, Any], pairs: Sequence[tuple[str, str]], metric: str = "ndcg@10") -> pd.DataFrame:
+    """Table of comparisons in a stored run of the ledger: one row per pair of arms.
+
+    Returns:
+        The mean of both arms over draws or folds, their difference with its 95 % interval over the run's unit of chance
+        (users, or folds of items), and its p-value (Holm's correction over the rows).
+
+    Raises:
+        InputError: If the run has no such comparison.
+    """
+    stored = result["result"]
+    keys = [f"{first} minus {second}; {metric}" for first, second in pairs]
+    missing = [key for key in keys if key not in stored["tests"]]
+    if missing:
+        raise InputError(f"the run has no {missing[0]!r}; it compares {', '.join(stored['tests'])}")
+    tests = [stored["tests"][key] for key in keys]
+    means = {name: float(np.mean(stored["arms"][name]["runs"][metric])) for pair in pairs for name in pair}
+    rows = [
+        {
+            "first": first,
+            "second": second,
+            "NDCG@10": f"{means[first]:.4f}",
+            "of the second": f"{means[second]:.4f}",
+            "difference": f"{test['difference']:+.4f}",
+            "95 % interval": f"{test['low']:+.4f} to {test['high']:+.4f}",
+            "p": f"{p_value:.4f}",
+        }
+        for (first, second), test, p_value in zip(
+            pairs, tests, holm(np.array([test["p_value"] for test in tests])), strict=True
+        )
+    ]
+    return pd.DataFrame(rows).set_index("first")
 
 
 def user_item_table(result: dict[str, Any]) -> pd.DataFrame:
