@@ -153,12 +153,10 @@ def searched(name: str) -> str:
     return with_settings(SEARCHED[name][0], **best_settings("search-rivals", name))
 
 
+ATTACKED = "ndcg@10, attacked"
 CHAPTERS: Sequence[Comparison] = (
-    *(
-        Comparison("last-ten", (one, f"{one}, no adversary"), "ndcg@10, attacked", "ndcg@10, attacked")
-        for one in ADVERSARIES
-    ),
-    *(Comparison("cold-items", pair) for pair in (("ridge", "minilm"), ("projection", "minilm"), ("full", "minilm"))),
+    *(Comparison("last-ten", (method, f"{method}, no adversary"), ATTACKED, ATTACKED) for method in ADVERSARIES),
+    *(Comparison("cold-items", (arm, "minilm")) for arm in ("ridge", "projection", "full")),
 )
 """Comparisons that chapters show beyond those of the claims."""
 

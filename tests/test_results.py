@@ -65,7 +65,7 @@ def test_tables_follow_from_the_runs(name: str) -> None:
     assert (holm(p_values) >= p_values).all()
     table = comparison_table(STORED[name])
     assert table.index[0] == best
-    assert table.loc[best, "p against the best"] == ""
+    assert table.loc[best, "p against the top row"] == ""
 
 
 def test_rating_errors_follow_from_the_runs() -> None:

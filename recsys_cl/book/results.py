@@ -60,7 +60,7 @@ def comparison_table(result: dict[str, Any], metrics: tuple[str, ...] = ("ndcg@1
             | {name: f"{row['metrics'][name]['mean']:.3f} ± {row['metrics'][name]['sd']:.3f}" for name in metrics}
             | {f"{metrics[0]}, 95 % interval": f"{first['low']:.3f} to {first['high']:.3f}"}
             | {
-                "p against the best": "" if test is None else f"{test['p_value']:.4f}",
+                "p against the top row": "" if test is None else f"{test['p_value']:.4f}",
                 "seconds": f"{row['seconds']:.1f}",
             }
         )
@@ -137,7 +137,7 @@ def user_item_table(result: dict[str, Any]) -> pd.DataFrame:
     """
     table = result["result"]
     tests = {"ndcg@10": table["tests"], "rmse": table["rating"]["tests"]}
-    against = {"ndcg@10": "p against the best", "rmse": "p against ratings alone"}
+    against = {"ndcg@10": "p against the top row", "rmse": "p against ratings alone"}
     rows = []
     for row in table["rows"]:
         fields = dict(field.split("=") for field in row["model"].partition(":")[2].split(","))
