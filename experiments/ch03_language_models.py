@@ -342,7 +342,7 @@ def user_as_text(parts: Parts) -> dict[str, Any]:
             rows += [{"candidates": sampling} | row for row in found["rows"]]
             tests[sampling][kind] = found["tests"]
     protocol = {"data": split.data.name, "split": split.protocol, "users": len(queries), "films": FILMS}
-    return {"protocol": protocol | {"candidates": CANDIDATES}, "rows": rows, "tests": tests}
+    return {"protocol": protocol | {"candidates": CANDIDATES}, "rows": rows, "paired": tests}
 
 
 def both_readings(encoder: LanguageEncoder, queries: Queries, texts: list[str], films: int) -> dict[str, torch.Tensor]:

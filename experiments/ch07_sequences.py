@@ -190,7 +190,7 @@ def feedback(parts: Parts) -> dict[str, Any]:
     return {
         "protocol": {"data": load_movielens().name, "split": "temporal", "draws": len(seeds)},
         "seeds": [{way: seed[way] for way in ways} for seed in seeds],
-        "tests": paired(late, "updated"),
+        "paired": paired(late, "updated"),
     }
 
 

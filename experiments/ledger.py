@@ -244,7 +244,7 @@ def ledger(protocol: str, claims: Sequence[Claim] | None = None) -> Experiment:
         return {
             "protocol": protocol_of(protocol, splits[0][1]),
             "arms": {name: summary(arm) for name, arm in found.items()},
-            "tests": {one.key: test(one, found, splits) for one in wanted},
+            "comparisons": {one.key: test(one, found, splits) for one in wanted},
         }
 
     return run

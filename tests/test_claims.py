@@ -94,7 +94,7 @@ def run_of(**changes: Any) -> dict[str, Any]:
     return {
         "protocol": {"data": "ml-100k", "split": "leave-last-n", "unit": "users"},
         "arms": {"a": arm(), "b": arm(**{"loss": "triplet", "loss.margin": 0.2})},
-        "tests": {"a minus b; ndcg@10": TEST},
+        "comparisons": {"a minus b; ndcg@10": TEST},
     } | changes
 
 
@@ -220,7 +220,7 @@ def test_an_interval_beyond_zero_is_not_enough_after_correction() -> None:
 def test_p_values_are_corrected_over_the_whole_ledger(small: Path) -> None:
     """Nine claims with p = .004 and one with .02: Holm multiplies the smallest by ten, and the largest by one."""
     tests = {f"a{k} minus b; ndcg@10": TEST | {"p_value": 0.004 if k else 0.02} for k in range(10)}
-    write_run(small, run_of(arms={"b": arm(loss="triplet")} | {f"a{k}": arm() for k in range(10)}, tests=tests))
+    write_run(small, run_of(arms={"b": arm(loss="triplet")} | {f"a{k}": arm() for k in range(10)}, comparisons=tests))
     entries = [ENTRY.replace("id: wins", f"id: wins{k}").replace("[a, b]", f"[a{k}, b]") for k in range(10)]
     (small / "claims.yml").write_text("".join(entries))
     found = judge(read_claims(small / "claims.yml"), small)
@@ -245,7 +245,7 @@ def test_what_could_have_been_found_follows_from_the_interval() -> None:
         ({"arms": {"a": arm()}}, "the run stores no settings of 'b'; it has a"),
         ({"protocol": {"data": "ml-100k", "split": "cold-items", "unit": "users"}}, "covers users, .* folds of items"),
         ({"protocol": {"data": "ml-100k", "split": "leave-last-n", "unit": "draws"}}, "covers draws, .* with users"),
-        ({"tests": {}}, "no arms at .* of 'ledger-last-ten': .*no 'a minus b; ndcg@10'"),
+        ({"comparisons": {}}, "no arms at .* of 'ledger-last-ten': .*no 'a minus b; ndcg@10'"),
     ],
     ids=["two differences", "another", "versions", "method", "no settings", "items vary", "draws", "no test"],
 )
@@ -273,7 +273,7 @@ def test_the_settings_of_a_component_belong_to_it(small: Path) -> None:
 
 def test_one_model_under_two_measures_differs_in_the_measure(small: Path) -> None:
     tests = {"a minus a; ndcg@10 minus ndcg@10, attacked": TEST}
-    write_run(small, run_of(tests=tests))
+    write_run(small, run_of(comparisons=tests))
     both = {"under": "last-ten", "arms": ["a", "a"], "measure": "ndcg@10", "rival_measure": "ndcg@10, attacked"}
     assert read_effect(both | {"differ": "measure"}, small).side == "claimed"
 
@@ -344,12 +344,14 @@ def test_quotients_and_limits(small: Path) -> None:
 
 def test_a_changed_number_changes_the_table(small: Path) -> None:
     assert "+0.0200" in shown(small)
-    write_run(small, run_of(tests={"a minus b; ndcg@10": TEST | {"difference": 0.021}}))
+    write_run(small, run_of(comparisons={"a minus b; ndcg@10": TEST | {"difference": 0.021}}))
     assert "+0.0210" in shown(small)
 
 
 def test_where_nothing_was_found_the_table_says_what_would_have_been(small: Path) -> None:
-    write_run(small, run_of(tests={"a minus b; ndcg@10": TEST | {"low": -0.0196, "high": 0.0196, "p_value": 0.5}}))
+    write_run(
+        small, run_of(comparisons={"a minus b; ndcg@10": TEST | {"low": -0.0196, "high": 0.0196, "p_value": 0.5}})
+    )
     edited(small, "holds on MovieLens-100K", "no difference found")
     assert "A difference of 0.028 would have been found in four of five such experiments." in shown(small)
 

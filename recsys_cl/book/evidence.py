@@ -242,7 +242,7 @@ def _arms(result: Any, evidence: Mapping[str, Any]) -> Effect:
     one, protocol = Comparison.of(evidence), result["protocol"]
     check_unit(protocol["split"], protocol["unit"])
     check_arms(evidence, result["arms"], one.arms)
-    found = _at(result, ["tests", one.key])
+    found = _at(result, ["comparisons", one.key])
     return _tested(evidence, one.arms, found, f"{found['units']} {protocol['unit']}", protocol["data"])
 
 

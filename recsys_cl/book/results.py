@@ -104,10 +104,10 @@ def arms_table(result: dict[str, Any], pairs: Sequence[tuple[str, str]], metric:
     """
     stored = result["result"]
     keys = [f"{first} minus {second}; {metric}" for first, second in pairs]
-    missing = [key for key in keys if key not in stored["tests"]]
+    missing = [key for key in keys if key not in stored["comparisons"]]
     if missing:
-        raise InputError(f"the run has no {missing[0]!r}; it compares {', '.join(stored['tests'])}")
-    tests = [stored["tests"][key] for key in keys]
+        raise InputError(f"the run has no {missing[0]!r}; it compares {', '.join(stored['comparisons'])}")
+    tests = [stored["comparisons"][key] for key in keys]
     means = {name: float(np.mean(stored["arms"][name]["runs"][metric])) for pair in pairs for name in pair}
     rows = [
         {
@@ -194,6 +194,8 @@ def _fitting(run: dict[str, Any]) -> float:
     searches = [model["trials"] for model in result.get("models", {}).values() if "trials" in model]
     if searches:
         return sum(trial["seconds"] for trials in searches for trial in trials)
+    if "comparisons" in result:
+        return sum(arm["seconds"] * len(next(iter(arm["runs"].values()))) for arm in result["arms"].values())
     if "tests" in result:
         return sum(row["seconds"] * row["seeds"] for row in result["rows"])
     return run["seconds"]

@@ -51,7 +51,7 @@ def test_a_run_stores_settings_means_and_tests(small: Claim, tmp_path: Path) -> 
     assert found["arms"]["ease"]["runs"]["ndcg@10"] == [one.mean() for one in expected]
     assert found["arms"]["ease"]["settings"] == {"l2": 100.0, "decay": 1.0}
     rival = [evaluate(create("popularity").fit(split), split.test) for _, split, _ in tiny()]
-    first, second = found["tests"].values()
+    first, second = found["comparisons"].values()
     assert first["difference"] == pytest.approx(pool(expected).mean() - pool(rival).mean())
     assert first["units"] == 100
     assert second["units"] < 100  # the group
@@ -105,7 +105,7 @@ def test_stored_arms_are_those_of_the_experiment(name: str) -> None:
 def test_stored_runs_have_all_comparisons_of_the_ledger(protocol: str) -> None:
     result = json.loads((RESULTS / f"ledger-{protocol}.json").read_text())["result"]
     wanted = [*comparisons(CLAIMS), *ledger.CHAPTERS]
-    assert {one.key for one in wanted if one.under == protocol} == set(result["tests"])
+    assert {one.key for one in wanted if one.under == protocol} == set(result["comparisons"])
     for name, stored in result["arms"].items():
         assert stored["spec"] == ledger.spec(name)
 
