@@ -166,3 +166,33 @@ def test_without_scripts_the_page_shows_a_still(
     still = page.locator(fallback)
     assert still.count() == 1
     assert still.bounding_box()["height"] > 100
+
+
+def test_claims_are_filtered_and_sorted(visit: Callable[..., Visit], site: str) -> None:
+    visited = visit(site, "claims.html")
+    page, rows = visited.page, visited.page.locator("table.claims tbody tr")
+    total = rows.count()
+    shown = rows.locator("visible=true")
+    page.get_by_label("verdict", exact=True).select_option("open")
+    assert 0 < shown.count() < total
+    assert page.locator(".claims-filters output").text_content() == f"{shown.count()} of {total} claims"
+    assert all("open" in row.text_content() for row in shown.all())
+    page.get_by_label("words").fill("no such words")
+    assert shown.count() == 0
+    page.get_by_label("words").fill("")
+    page.get_by_label("verdict", exact=True).select_option("")
+    for direction in (1, -1):
+        page.get_by_role("button", name="Claim").click()
+        claims = rows.locator("td:nth-child(2)").all_text_contents()
+        assert claims == page.evaluate("words => words.toSorted((a, b) => a.localeCompare(b))", claims)[::direction]
+    details = rows.locator("details").first
+    details.locator("summary").click()
+    assert details.locator("li").first.is_visible()
+    assert not visited.complaints
+
+
+def test_without_scripts_all_claims_are_shown(visit: Callable[..., Visit], sites: dict[str, str]) -> None:
+    page = visit(sites["file"], "claims.html", java_script_enabled=False).page
+    rows = page.locator("table.claims tbody tr")
+    assert rows.count() == rows.locator("visible=true").count() > 60
+    assert page.locator(".claims-filters").count() == 0
