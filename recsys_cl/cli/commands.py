@@ -42,7 +42,7 @@ def assets(
     from recsys_cl import assets as store
 
     act = {"list": store.path, "fetch": store.fetch, "verify": store.verify}[action]
-    wanted = names or list(store.ASSETS)
+    wanted = names or [name for name, asset in store.ASSETS.items() if asset.book or action == "list"]
     with quiet():
         for name in wanted:
             act(name)

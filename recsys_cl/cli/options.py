@@ -69,7 +69,9 @@ Accumulate = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the newest intact checkpoint in --output.")]
 AssetAction = Annotated[Literal["list", "fetch", "verify"], typer.Argument(help="What to do with the assets.")]
-AssetNames = Annotated[list[str] | None, typer.Argument(help="Names of assets; default: all.")]
+AssetNames = Annotated[
+    list[str] | None, typer.Argument(help="Names of assets; default: all to list, else what the book needs.")
+]
 
 
 @dataclass(frozen=True)

@@ -431,7 +431,9 @@ def test_archive_with_an_unsafe_path_is_rejected(name, server, cache, tmp_path, 
 
 
 def test_unknown_name_lists_the_valid_ones_and_the_closest():
-    with pytest.raises(InputError, match=r"'mini-lm': choose one of minilm, ml-100k, smollm2; did you mean 'minilm'\?"):
+    with pytest.raises(
+        InputError, match=r"'mini-lm': choose one of minilm, ml-100k, ml-1m, smollm2; did you mean 'minilm'\?"
+    ):
         assets.fetch("mini-lm")
     with pytest.raises(InputError, match="choose one of"):
         assets.verify("..")

@@ -1,13 +1,15 @@
-"""MovieLens: one result from every layout, folder or zip, and the real 100K as published."""
+"""MovieLens: one result from every layout, folder or zip, and the real 100K and 1M as published."""
 
+import hashlib
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recsys_cl import assets
 from recsys_cl.data import Interactions, load_movielens
-from recsys_cl.data.movielens import GENRES, _article_first
+from recsys_cl.data.movielens import _ITEM_IDS_1M, GENRES, _article_first
 from recsys_cl.errors import InputError
 
 FILMS = [  # title, year, genres
@@ -57,6 +59,28 @@ def one_million() -> dict[str, bytes]:
         "movies.dat": _lines(films, "::").encode("latin-1"),
         "users.dat": _lines([(1, "F", 1, 10, "48067"), (2, "M", 56, 16, "70072")], "::").encode(),
     }
+
+
+def whole_million() -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """One content in both layouts, with every film, since in the second only the order of the films tells their ids."""
+    printed = {number: (f"Film {number}, A (1990)", "Drama|War") for number in _ITEM_IDS_1M}
+    printed[73], printed[1873] = ("Misérables, Les (1995)", "Drama|Musical"), ("Misérables, Les (1998)", "Drama")
+    events = [(2, 3952, 5, 978300760), (2, 73, 4, 978300761), (1, 1873, 3, 978300760), (1, 1001, 2, 9)]
+    users = [(1, "F", 1, 10, "48067"), (2, "M", 56, 16, "70072")]
+    printed[1001] = ("Associate, The (L'Associe)(1982)", "Comedy")
+    official = {
+        "ratings.dat": _lines(events, "::").encode(),
+        "movies.dat": _lines([(number, *film) for number, film in printed.items()], "::").encode("latin-1"),
+        "users.dat": _lines(users, "::").encode(),
+    }
+    printed[1001] = ("Associate, The (L'Associe (1982)", "Comedy")  # as the distribution spells it
+    named = [(f"1m_{user}", printed[item][0], *rest) for user, item, *rest in events]
+    films = [(title, title[:-7], title[-5:-1], genres.replace("|", " ")) for title, genres in printed.values()]
+    people = [(f"1m_{user}", age, gender, *rest) for user, gender, age, *rest in users]
+    inter = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + _lines(named, "\t")
+    item = "item_id:token\tmovie_title:token\trelease_year:float\tgenre:token\n" + _lines(films, "\t")
+    user = "user_id:token\tage:float\tgender:token\toccupation:float\tzip_code:token\n" + _lines(people, "\t")
+    return official, {"ml-1m.inter": inter.encode(), "ml-1m.item": item.encode(), "ml-1m.user": user.encode()}
 
 
 def twenty_million() -> dict[str, bytes]:
@@ -158,6 +182,33 @@ def test_the_1m_layout(tmp_path):
     assert data.texts[1] == "The City of Lost Children (1995). Adventure, Sci-Fi."
 
 
+def test_both_layouts_of_the_1m_give_the_same_interactions(tmp_path):
+    official, atomic = whole_million()
+    first = load_movielens("ml-1m", path=folder(official, tmp_path / "official"))
+    second = load_movielens("ml-1m", path=folder(atomic, tmp_path / "atomic"))
+    assert_same(first, second)
+    assert first.item_ids[first.item].tolist() == [3952, 73, 1873, 1001]
+    assert [first.titles[item] for item in first.item] == [
+        "A Film 3952", "Les Misérables", "Les Misérables", "The Associate (L'Associe)",
+    ]  # fmt: skip
+    assert [first.items["year"][item] for item in first.item] == [1990, 1995, 1998, 1982]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("item", "Film 92, A (1990)\tFilm 92, A\t1990\tDrama War\n", "", r"ml-1m\.item has 3882 films, not 3883"),
+        ("item", "Misérables, Les (1998)", "Misérables, Les (1995)", r"title 'Misérables, Les \(1995\)' occurs twice"),
+        ("inter", "Film 3952, A (1990)", "Heat (1995)", r"row 1: item_id 'Heat \(1995\)' is not in the items table"),
+    ],
+)
+def test_titles_that_do_not_tell_the_film_are_refused(file, old, new, expected, tmp_path):
+    _, files = whole_million()
+    files[f"ml-1m.{file}"] = files[f"ml-1m.{file}"].decode().replace(old, new).encode()
+    with pytest.raises(InputError, match=expected):
+        load_movielens("ml-1m", path=folder(files, tmp_path / "x"))
+
+
 def test_the_20m_layout(tmp_path):
     data = load_movielens("ml-20m", path=folder(twenty_million(), tmp_path / "x"))
     assert data.titles == ["Toy Story", "The American President", "Amélie", "Babylon 5"]
@@ -217,7 +268,6 @@ def test_the_year_is_taken_off_the_title(printed, title, year, tmp_path):
     ("arguments", "expected"),
     [
         ({"name": "ml-10m"}, ["'ml-10m'", "ml-100k, ml-1m, ml-20m"]),
-        ({"name": "ml-1m"}, ["ml-1m.zip", "path"]),
         ({"name": "ml-20m"}, ["ml-20m.zip", "path"]),
         ({"path": "nowhere.zip"}, ["'nowhere.zip'", "check the path"]),
     ],
@@ -237,7 +287,7 @@ def test_a_path_that_holds_something_else_is_refused(tmp_path):
         load_movielens("ml-1m", path=folder(official(), tmp_path / "x"))
 
 
-# the real one
+# the real ones
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +316,51 @@ def test_the_100k_knows_its_users_and_films(real):
     assert real.texts[0] == "Toy Story (1995). Animation, Children's, Comedy."
     assert "The Usual Suspects" in real.titles
     assert not any(title.endswith((", The", ", A", ", An")) for title in real.titles)
+
+
+@pytest.fixture(scope="module")
+def real_1m() -> Interactions:
+    if not assets.path("ml-1m").is_dir():
+        pytest.skip("ml-1m is not in the cache: recsys-cl assets fetch ml-1m")
+    return load_movielens("ml-1m")
+
+
+@pytest.mark.network
+def test_the_1m_has_the_published_sizes(real_1m):
+    assert (real_1m.n_users, real_1m.n_items, len(real_1m)) == (6040, 3883, 1_000_209)
+    assert np.unique(real_1m.item).size == 3706
+    assert np.bincount(real_1m.user).min() == 20
+    assert real_1m.user_attributes.shape == (6040, 2 + 1 + 21)
+
+
+@pytest.mark.network
+def test_the_1m_has_the_published_events(real_1m):
+    """Both sources give ``ratings.dat`` back to the byte: the wheel, which has no film ids, too."""
+    columns = (real_1m.user_ids[real_1m.user], real_1m.item_ids[real_1m.item], real_1m.rating, real_1m.timestamp)
+    rows = zip(*(column.astype(int).tolist() for column in columns), strict=True)
+    assert hashlib.md5(_lines(rows, "::").encode()).hexdigest() == "a89aa3591bc97d6d4e0c89459ff39362"
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("number", "title", "year"),
+    [
+        (1, "Toy Story", 1995),
+        (260, "Star Wars: Episode IV - A New Hope", 1977),
+        (858, "The Godfather", 1972),
+        (1001, "The Associate", 1982),
+        (1196, "Star Wars: Episode V - The Empire Strikes Back", 1980),
+        (1210, "Star Wars: Episode VI - Return of the Jedi", 1983),
+        (1682, "The Truman Show", 1998),
+        (2028, "Saving Private Ryan", 1998),
+        (2571, "The Matrix", 1999),
+        (2858, "American Beauty", 1999),
+        (3578, "Gladiator", 2000),
+        (3814, "Love and Death", 1975),
+        (3816, "The Official Story", 1985),
+        (3952, "The Contender", 2000),
+    ],
+)
+def test_the_1m_knows_its_films_by_number(real_1m, number, title, year):
+    film = real_1m.items[int(np.flatnonzero(real_1m.item_ids == number)[0])]
+    assert (film["title"].partition(" (")[0], film["year"]) == (title, year)
