@@ -97,7 +97,6 @@ ARMS: Mapping[str, Callable[[], str]] = {
     "sasrec, as bert4rec": lambda: "sasrec",
     "sasrec-hybrid": lambda: tuned("sasrec-hybrid"),
     "sasrec-hybrid, no text": lambda: text_free(tuned("sasrec-hybrid")),
-    "sasrec-cold": lambda: with_settings(tuned("sasrec-hybrid").replace("sasrec-hybrid", "sasrec-cold"), epochs=6),
     "lora": lambda: fine_tuned("lora"),
     "full": lambda: fine_tuned("full"),
     "projection": lambda: fine_tuned("projection"),

@@ -392,3 +392,14 @@ def test_validation_on_warm_items_asks_for_the_last_training_event_and_leaves_th
     )
     np.testing.assert_array_equal(warm.train.stop[asked], split.train.stop[asked] - 1)
     assert warm.validation.candidates is None
+
+
+def test_folds_of_cold_items_are_disjoint_and_the_first_is_the_default() -> None:
+    data = synthetic(100, 80, 1_500)
+    folds = [cold_item_split(data, fold=fold, seed=3) for fold in range(10)]
+    tested = [split.test.candidates for split in folds]
+    assert tested[0].tolist() == cold_item_split(data, seed=3).test.candidates.tolist()
+    assert len(np.unique(np.concatenate(tested))) == sum(map(len, tested)) >= 0.95 * len(np.unique(data.item))
+    assert all(not np.intersect1d(split.validation.candidates, split.test.candidates).size for split in folds)
+    with pytest.raises(InputError, match="fold=10 of 10; give 0 to 9"):
+        cold_item_split(data, fold=10)

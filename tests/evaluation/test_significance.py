@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation import bootstrap_interval, holm, paired_test, significance
+from recsys_cl.evaluation import bootstrap_interval, fold_test, holm, paired_test, significance
 
 check = settings(deadline=None, max_examples=60, derandomize=True)
 
@@ -171,3 +171,31 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p_values, level):
     corrected = holm(np.array(p_values))
     assert set(np.flatnonzero(corrected <= level).tolist()) == rejected
     assert (corrected >= np.array(p_values)).all()
+
+
+def test_one_repetition_of_folds_is_the_paired_t_test() -> None:
+    differences = np.random.default_rng(0).normal(0.02, 0.03, (1, 10))
+    test, peer = fold_test(differences), stats.ttest_1samp(differences[0], 0)
+    assert test.p_value == pytest.approx(peer.pvalue)
+    assert (test.low, test.high) == pytest.approx(tuple(peer.confidence_interval()))
+
+
+def test_repetitions_are_no_further_folds() -> None:
+    """Repeating the same differences would halve the variance of their mean, if they counted as new."""
+    differences = np.random.default_rng(0).normal(0.02, 0.03, (1, 10))
+    once, again = fold_test(differences), fold_test(np.repeat(differences, 4, axis=0))
+    assert again.difference == pytest.approx(once.difference)
+    assert again.high - again.low == pytest.approx(once.high - once.low, rel=0.05)
+
+
+def test_folds_without_a_difference_or_without_a_second() -> None:
+    assert fold_test(np.zeros((2, 5))).p_value == 1
+    assert fold_test(np.ones((2, 5))).p_value == 0
+    with pytest.raises(InputError, match=r"differences of shape \(10, 1\); give \(repetitions, folds\)"):
+        fold_test(np.zeros((10, 1)))
+
+
+def test_p_values_of_folds_are_uniform_under_the_null() -> None:
+    rng = np.random.default_rng(0)
+    p_values = [fold_test(rng.normal(size=(1, 10))).p_value for _ in range(2_000)]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
