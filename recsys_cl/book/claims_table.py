@@ -82,7 +82,9 @@ def _lines(effect: Effect) -> list[str]:
     """The effect, with the smallest difference that could have been found where none was, and its caveat."""
     tested = "" if effect.p_value is None else f", p = {effect.p_value:.4f}"
     parts = [escape(effect.text + tested)]
-    if effect.side == "neither":
+    if effect.side == "neither" and effect.low * effect.high > 0:
+        parts.append("The interval lies beyond zero, but not after the correction for all tests of the ledger.")
+    elif effect.side == "neither":
         parts.append(f"A difference of {effect.detectable:.2g} would have been found in four of five such experiments.")
     if effect.caveat:
         parts.append(escape(effect.caveat[0].upper() + effect.caveat[1:]) + ".")
