@@ -279,7 +279,7 @@ def test_one_model_under_two_measures_differs_in_the_measure(small: Path) -> Non
 
 
 def test_evidence_without_a_run_is_refused(small: Path) -> None:
-    with pytest.raises(InputError, match="evidence names a run by 'result'"):
+    with pytest.raises(InputError, match="evidence names a stored run by 'result'"):
         read_effect({"tests": ["tests"], "between": ["a", "b"]}, small)
     edited(small, "under: last-ten", "under: last-one")
     with pytest.raises(InputError, match="evidence on line 9: no stored run 'ledger-last-one'"):

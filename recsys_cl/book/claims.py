@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from recsys_cl.book.evidence import Comparison, Effect, read_effect, result_of
+from recsys_cl.data.datasets import TITLES
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import holm
 
@@ -31,9 +32,6 @@ VERDICTS = {
 
 UNJUDGED = ("open", "cannot be tested here")
 
-TITLES = {"ml-100k": "MovieLens-100K", "ml-1m": "MovieLens-1M"}
-"""Data sets as verdicts name them."""
-
 
 def verdict_from(effects: Iterable[Effect]) -> str:
     """Verdict by one rule for all claims.
@@ -44,10 +42,10 @@ def verdict_from(effects: Iterable[Effect]) -> str:
 
     >>> verdict_from([Effect("on one split", 0.01, 0.03), Effect("on another", -0.01, 0.03)])
     'depends'
-    >>> verdict_from([Effect("", 0.01, 0.03, data="ml-100k"), Effect("", 0.02, 0.03, data="ml-1m")])
+    >>> verdict_from([Effect("", 0.01, 0.03, data="films"), Effect("", 0.02, 0.03, data="games")])
     'supported'
-    >>> verdict_from([Effect("", 0.01, 0.03, data="ml-100k")])
-    'holds on MovieLens-100K'
+    >>> verdict_from([Effect("", 0.01, 0.03, data="games")])
+    'holds on games'
     """
     sides: dict[str, set[str]] = {}
     for effect in effects:
@@ -68,7 +66,7 @@ def verdict_from(effects: Iterable[Effect]) -> str:
 def kind_of(verdict: str) -> str:
     """Key of :data:`VERDICTS`: the verdict without the name of a data set.
 
-    >>> kind_of("holds on MovieLens-100K")
+    >>> kind_of("holds on games")
     'holds on'
     """
     return next((kind for kind in ("holds on", "fails on") if verdict.startswith(kind + " ")), verdict)

@@ -29,6 +29,9 @@ DATASETS.add("ml-1m", partial(load_movielens, "ml-1m"))
 DATASETS.add("ml-20m", partial(load_movielens, "ml-20m"))
 DATASETS.add("synthetic", synthetic)
 
+TITLES = {"ml-100k": "MovieLens-100K", "ml-1m": "MovieLens-1M", "ml-20m": "MovieLens-20M"}
+"""Data sets as texts write them; any other is written by its name."""
+
 
 def load_data(
     name: str = "ml-100k",

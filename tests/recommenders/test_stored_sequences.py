@@ -117,7 +117,7 @@ def test_an_ablation_changes_one_thing() -> None:
 
 def test_feedback_compares_the_same_three_models_in_every_run() -> None:
     runs = stored("feedback")["seeds"]
-    assert len(runs) == 2
+    assert len(runs) == 3
     for run in runs:
         assert set(run) == {"left as it is", "updated", "fitted anew"}
         assert run["updated"]["seconds"] < run["fitted anew"]["seconds"]
