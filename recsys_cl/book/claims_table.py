@@ -80,8 +80,9 @@ def _found(judged: Judged) -> str:
 
 def _lines(effect: Effect) -> list[str]:
     """The effect, with the smallest difference that could have been found where none was, and its caveat."""
-    tested = "" if effect.p_value is None else f", p = {effect.p_value:.4f}"
-    parts = [escape(effect.text + tested)]
+    small = effect.p_value is not None and effect.p_value < 0.0001
+    tested = "" if effect.p_value is None else ", p < .0001" if small else f", p = {effect.p_value:.4f}"
+    parts = [escape(effect.text + tested) + "."]
     if effect.side == "neither" and effect.low * effect.high > 0:
         parts.append("The interval lies beyond zero, but not after the correction for all tests of the ledger.")
     elif effect.side == "neither":

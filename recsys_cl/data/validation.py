@@ -192,4 +192,5 @@ def attributes_of(users: pd.DataFrame, user_ids: np.ndarray) -> np.ndarray:
             columns.append(np.where(known[:, None], levels - levels.sum(0) / max(1, known.sum()), 0))
         else:
             warnings.warn(f"user attribute {name!r} has over {MAX_LEVELS} values and is left out", stacklevel=3)
-    return np.concatenate(columns, axis=1) if columns else np.zeros((len(user_ids), 0), dtype=np.float32)
+    none = np.zeros((len(user_ids), 0), dtype=np.float32)
+    return np.concatenate([none, *columns], axis=1, dtype=np.float32)

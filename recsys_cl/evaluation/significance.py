@@ -135,7 +135,7 @@ def fold_test(differences: np.ndarray) -> PairedTest:
     if differences.ndim != 2 or differences.shape[1] < 2:
         raise InputError(f"differences of shape {differences.shape}; give (repetitions, folds) with two folds or more")
     folds, mean = differences.shape[1], float(differences.mean())
-    error = float(differences.std(ddof=1)) / np.sqrt(folds)
+    error = float(differences.std(ddof=1) / np.sqrt(folds))
     if error == 0:
         return PairedTest(mean, mean, mean, float(mean == 0))
     half = float(stats.t.ppf(0.975, folds - 1)) * error

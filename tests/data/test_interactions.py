@@ -376,3 +376,13 @@ def test_rows_that_go_back_in_time_are_sorted_without_a_word() -> None:
     sequences = data.sequences(seed=0)
     assert data.item_ids[sequences.items].tolist() == list("xzyw")
     assert sequences.times.tolist() == [10, 20, 30, 40]
+
+
+def test_attributes_are_what_a_network_reads() -> None:
+    """Single precision, for numbers, for categories with a gap, and for both together."""
+    events = pd.DataFrame({"user_id": ["a", "b", "c"], "item_id": ["x", "y", "x"], "timestamp": [1, 2, 3]})
+    columns = {"age": [20.0, 30.0, np.nan], "city": ["here", None, "there"]}
+    for names in (["age"], ["city"], ["age", "city"]):
+        users = pd.DataFrame({"user_id": ["a", "b", "c"]} | {name: columns[name] for name in names})
+        data = Interactions.from_tables(events, users=users, name="tiny")
+        assert data.user_attributes.dtype == np.float32

@@ -1,5 +1,6 @@
 """The two-tower recommender as a whole: protocol, cold items, newcomers, words."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from recsys_cl.data import Sequences, Split, cold_item_split, leave_one_out, synthetic
+from recsys_cl.data import Sequences, Split, cold_item_split, leave_one_out, load_movielens, synthetic
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import evaluate
 from recsys_cl.losses import info_nce_loss
@@ -236,3 +237,10 @@ def test_a_saved_model_has_no_queue(split: Split, tmp_path: Path) -> None:
 def test_a_queue_that_could_not_be_used_is_refused(settings: dict, named: str) -> None:
     with pytest.raises(InputError, match=named):
         TwoTower(model="", **{"queue": 8, **settings})
+
+
+def test_a_perceptron_reads_the_attributes_of_real_users() -> None:
+    split = leave_one_out(load_movielens())
+    few = replace(split, train=split.train[:64], validation=split.validation[:64])
+    model = TwoTower(model="", user_tower="mlp", epochs=1, dim=8).fit(few)
+    assert model.score(split.test.history[:4]).isfinite().all()
