@@ -156,6 +156,7 @@ ATTACKED = "ndcg@10, attacked"
 CHAPTERS: Sequence[Comparison] = (
     *(Comparison("last-ten", (method, f"{method}, no adversary"), ATTACKED, ATTACKED) for method in ADVERSARIES),
     Comparison("last-ten", ("sasrec, known positives spared", "sasrec")),
+    Comparison("cold-items", ("lora", "full")),
     *(Comparison("cold-items", (arm, "minilm")) for arm in ("ridge", "projection", "full")),
 )
 """Comparisons that chapters show beyond those of the claims."""
