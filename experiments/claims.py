@@ -76,7 +76,13 @@ def diversity(parts: Parts) -> dict[str, Any]:
                 shown[metric].setdefault(name, []).append(part[metric])
     of_users = table(runs, ["ndcg@10", *OF_LIST])
     return {
-        "protocol": {"data": data.name, "split": splits[0].protocol, "users": data.n_users, "draws": DRAWS},
+        "protocol": {
+            "data": data.name,
+            "split": splits[0].protocol,
+            "unit": "trainings",
+            "users": data.n_users,
+            "draws": DRAWS,
+        },
         **of_users,
         "lists": shown,
         "paired": {metric: between_draws(values) for metric, values in (of_users["runs"] | shown).items()}

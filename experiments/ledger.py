@@ -27,6 +27,7 @@ from common import (
     at_random,
     best_settings,
     item_folds,
+    named,
     paired_by_fold,
     quickly_validated,
     record,
@@ -40,7 +41,7 @@ from recsys_cl.book.claims import Claim, comparisons, read_claims
 from recsys_cl.book.evidence import Comparison
 from recsys_cl.data import Split, leave_one_out, load_movielens, temporal_split
 from recsys_cl.evaluation import Evaluation, evaluate, paired_test, pool
-from recsys_cl.recommenders import Recommender, TwoTower, create
+from recsys_cl.recommenders import TwoTower, create
 from recsys_cl.recommenders.vector_attacks import evaluate_shifted, random_shift, worst_shift
 
 CLAIMS = HERE.parent / "book" / "claims.yml"
@@ -200,7 +201,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 def fit_arm(name: str, split: Split, seed: int, *, attacked: bool) -> dict[str, Any]:
     """Fit one arm and test it; its seconds, and the metrics of each query."""
     started = time.perf_counter()
-    model = made(name, seed).fit(split)
+    model = named(spec(name))(seed).fit(split)
     seconds = time.perf_counter() - started
     clean = evaluate(model, split.test)
     metrics = {"ndcg@10": clean.metrics["ndcg@10"]}
@@ -211,20 +212,15 @@ def fit_arm(name: str, split: Split, seed: int, *, attacked: bool) -> dict[str, 
     return {"seconds": seconds, "test": Evaluation(clean.user, metrics)}
 
 
-def made(name: str, seed: int) -> Recommender:
-    """Return an untrained arm; a seed is passed to models that have one."""
-    model = spec(name)
-    return create(model, **({"seed": seed} if hasattr(create(model), "seed") else {}))
-
-
 def fitted(parts: Parts, protocol: str, names: list[str]) -> dict[str, dict[str, Any]]:
     """Return the settings, seconds and evaluations of each arm, one per draw or fold."""
     chosen = PROTOCOLS[protocol]
-    found: dict[str, dict[str, Any]] = {name: {"seconds": [], "test": []} | record(spec(name)) for name in names}
+    records = {name: record(spec(name)) for name in names}
+    found: dict[str, dict[str, Any]] = {name: {"seconds": [], "test": []} | one for name, one in records.items()}
     for draw, split, seed in chosen.splits():
         for name, arm in found.items():
             fit = partial(fit_arm, name, split, seed, attacked=chosen.attacked)
-            part = parts.keep(f"{arm['spec']}-{draw}", fit, of=record(spec(name)))
+            part = parts.keep(f"{arm['spec']}-{draw}", fit, of=records[name])
             arm["seconds"].append(part["seconds"])
             arm["test"].append(part["test"])
     return found
@@ -271,14 +267,23 @@ def summary(arm: Mapping[str, Any]) -> dict[str, Any]:
 
 def test(one: Comparison, found: Mapping[str, Mapping[str, Any]], splits: list[tuple[str, Split, int]]) -> Settings:
     """Test the first arm minus the second on the unit of chance of the protocol."""
-    first, second = (found[name]["test"] for name in one.arms)
+    rows = [GROUPS[one.group](split) for _, split, _ in splits]
+    first = selected(found[one.arms[0]]["test"], one.metric, rows)
+    second = selected(found[one.arms[1]]["test"], one.rival_metric, rows)
     if PROTOCOLS[one.under].unit == "folds of items":
-        return vars(paired_by_fold(first, second, one.metric)) | {"units": FOLDS}
-    both = [pool(list(draws)) for draws in (first, second)]
-    rows = np.concatenate([GROUPS[one.group](split) for _, split, _ in splits])
-    values = [arm.metrics[metric][rows] for arm, metric in zip(both, (one.metric, one.rival_metric), strict=True)]
-    user = both[0].user[rows]
+        return vars(paired_by_fold(first, second, VALUE)) | {"units": FOLDS}
+    both = pool(first), pool(second)
+    values = [arm.metrics[VALUE] for arm in both]
+    user = both[0].user
     return vars(paired_test(values[0], values[1], user, samples=SIGN_PATTERNS)) | {"units": len(np.unique(user))}
+
+
+VALUE = "value"
+
+
+def selected(draws: Sequence[Evaluation], metric: str, rows: Sequence[np.ndarray]) -> list[Evaluation]:
+    """Return one metric of some queries of each draw or fold."""
+    return [Evaluation(one.user[own], {VALUE: one.metrics[metric][own]}) for one, own in zip(draws, rows, strict=True)]
 
 
 GROUPS: Mapping[str, Callable[[Split], np.ndarray]] = {

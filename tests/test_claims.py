@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 
 from recsys_cl.book.claims import UNJUDGED, VERDICTS, Claim, judge, kind_of, read_claims, verdict_from
 from recsys_cl.book.claims_table import claims_table
 from recsys_cl.book.evidence import Effect, read_effect, result_of
+from recsys_cl.data import leave_last_n, load_movielens
 from recsys_cl.errors import InputError
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -188,6 +190,24 @@ def test_a_changed_sign_in_a_real_run_contradicts_its_claims(tmp_path: Path) -> 
         judge(CLAIMS, tmp_path / "results")
 
 
+def test_numbers_of_the_opening_page_are_those_of_the_runs() -> None:
+    page = (BOOK / "claims.ipynb").read_text()
+    arms = json.loads((RESULTS / "ledger-last-ten.json").read_text())["result"]["arms"]
+    towers, linear = (np.mean(arms[name]["runs"]["ndcg@10"]) for name in ("two-tower", "ease-recency"))
+    assert "by nine per cent of the best of those tested" in page
+    assert round(100 * (towers / linear - 1)) == 9
+    draws = json.loads((RESULTS / "adversarial-negatives.json").read_text())["result"]["rows"]["generator + filter"]
+    assert "takes back 98 of 100" in page
+    assert round(100 * np.mean([draw["history"][-1]["share_filtered"] for draw in draws])) == 98
+    chose, tested = (leave_last_n(load_movielens(), seed=draw) for draw in (0, 1))
+    events = [
+        set(zip(one.user.tolist(), one.target.items[one.target.start].tolist(), strict=True))
+        for one in (chose.validation, tested.test)
+    ]
+    assert "About four per cent of the test events of the second draw" in page
+    assert round(100 * len(events[0] & events[1]) / len(events[1])) == 4
+
+
 # one rule
 
 
@@ -324,6 +344,13 @@ def test_stored_tests_are_oriented_by_the_claim(small: Path) -> None:
     assert one == forward
     with pytest.raises(InputError, match="one of 'a' and 'c' must be the reference of b"):
         read_effect(either | {"between": ["a", "c"]}, small)
+
+
+def test_the_unit_is_what_the_run_stored_not_what_an_entry_says(small: Path) -> None:
+    write_run(small, run_of(tests={"b": TEST}, protocol={"data": "ml-100k", "split": "cold-items"}), "run")
+    claimed = {"unit": "folds of items", "split": "leave-last-n"}
+    with pytest.raises(InputError, match=r"covers users, but on 'cold-items' .* folds of items"):
+        read_effect({"result": "run", "tests": ["tests"], "between": ["a", "b"], "differ": "loss"} | claimed, small)
 
 
 def test_quotients_and_limits(small: Path) -> None:

@@ -145,19 +145,15 @@ def check_unit(split: str, unit: str) -> None:
     Raises:
         InputError: If it does not.
     """
-    valid = UNITS.get(split, ("users",))
+    valid = UNITS.get(split, ("users", "trainings"))
     if unit not in valid:
         raise InputError(
             f"the interval covers {unit}, but on {split!r} the difference varies with {' or '.join(valid)}; test these"
         )
 
 
-UNITS: Mapping[str, tuple[str, ...]] = {
-    "cold-items": ("folds of items",),
-    "all lists together": ("trainings",),
-    "rounds": ("rounds",),
-}
-"""Valid units of chance by split; on all other splits it is users."""
+UNITS: Mapping[str, tuple[str, ...]] = {"cold-items": ("folds of items",)}
+"""Valid units of chance by split; on others it is users, or trainings for measures of all lists together."""
 
 
 def difference_of(first: Mapping[str, Any], second: Mapping[str, Any]) -> set[str]:
@@ -260,8 +256,8 @@ def _arms(result: Any, evidence: Mapping[str, Any]) -> Effect:
 
 def _between(result: Any, evidence: Mapping[str, Any], names: Sequence[str], found: Mapping[str, Any]) -> Effect:
     protocol = result.get("protocol", {})
-    unit = evidence.get("unit", "users")
-    check_unit(evidence.get("split", protocol.get("split", "")), unit)
+    unit = protocol.get("unit", "users")
+    check_unit(protocol.get("split", ""), unit)
     check_arms(evidence, result.get("arms", {}), names)
     if unit == "users":
         found = {**found, "p_value": p_of(found["difference"], found["low"], found["high"])}

@@ -12,7 +12,7 @@ import pytest
 from common import FOLDS, REPETITIONS, RESULTS, Parts, item_folds, paired_by_fold, record
 
 from recsys_cl.book.claims import Claim, comparisons, read_claims
-from recsys_cl.book.evidence import difference_of, read_effect
+from recsys_cl.book.evidence import Comparison, difference_of, read_effect
 from recsys_cl.data import Split, leave_one_out, synthetic
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation import Evaluation, evaluate, pool
@@ -75,6 +75,17 @@ def test_folds_are_the_unit_of_the_test() -> None:
     error = values.std(ddof=1) / np.sqrt(FOLDS)
     assert found.difference == pytest.approx(0.02)
     assert found.high - found.difference == pytest.approx(2.262157 * error, rel=1e-5)  # Student's t, 9 degrees
+
+
+def test_a_group_and_a_second_measure_hold_for_folds_as_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten folds in which only the first of two queries belongs to the group."""
+    monkeypatch.setattr(ledger, "GROUPS", {"first": lambda split: np.array([True, False])})
+    tests = [Evaluation(np.arange(2), {"a": np.array([k / 10, 9.0]), "b": np.zeros(2)}) for k in range(FOLDS)]
+    one = Comparison("cold-items", ("arm", "arm"), "a", "b", "first")
+    splits = [(str(fold), None, 0) for fold in range(FOLDS)]
+    found = ledger.test(one, {"arm": {"test": tests}}, splits)  # type: ignore[arg-type]
+    assert found["difference"] == pytest.approx(0.45)
+    assert found["units"] == FOLDS
 
 
 @pytest.mark.parametrize("name", sorted(ledger.ARMS))
