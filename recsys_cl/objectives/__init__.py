@@ -1,5 +1,29 @@
-"""Sequence objectives: next-item and masked-item losses, auxiliary losses, and the batch parts that they require."""
+"""Sequence objectives: next-item and masked-item losses, auxiliary losses, and the batch parts that they require.
 
+The contrastive losses, whose room is :mod:`recsys_cl.losses`, can be imported from here as well.
+"""
+
+from recsys_cl.losses import (
+    LearnedTemperature,
+    Mask,
+    Reduction,
+    alignment,
+    bpr_loss,
+    debiased_contrastive_loss,
+    decoupled_contrastive_loss,
+    info_nce_loss,
+    logistic_loss,
+    multi_positive_loss,
+    nt_xent_loss,
+    pairwise_contrastive_loss,
+    sampled_softmax_loss,
+    sigmoid_loss,
+    soft_triplet_loss,
+    supervised_contrastive_loss,
+    symmetric_info_nce_loss,
+    triplet_loss,
+    uniformity,
+)
 from recsys_cl.objectives.auxiliary import (
     AUXILIARY_LOSSES,
     AuxiliaryLoss,
@@ -35,6 +59,9 @@ __all__ = [
     "Generated",
     "IdDropout",
     "ItemAlignment",
+    "LearnedTemperature",
+    "Mask",
+    "Reduction",
     "SameTarget",
     "SampledSoftmax",
     "SequenceAlignment",
@@ -43,5 +70,21 @@ __all__ = [
     "Step",
     "TrainingData",
     "Views",
+    "alignment",
+    "bpr_loss",
     "cloze",
+    "debiased_contrastive_loss",
+    "decoupled_contrastive_loss",
+    "info_nce_loss",
+    "logistic_loss",
+    "multi_positive_loss",
+    "nt_xent_loss",
+    "pairwise_contrastive_loss",
+    "sampled_softmax_loss",
+    "sigmoid_loss",
+    "soft_triplet_loss",
+    "supervised_contrastive_loss",
+    "symmetric_info_nce_loss",
+    "triplet_loss",
+    "uniformity",
 ]

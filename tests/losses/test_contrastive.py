@@ -1,5 +1,6 @@
 """Losses as arguments: every name trains, adapters are what they say, masks leave out, bad input is one error."""
 
+import importlib
 import json
 import math
 from collections.abc import Callable
@@ -449,3 +450,11 @@ def test_a_folder_of_an_unregistered_class_is_refused(split: Split, tmp_path: Pa
     (tmp_path / "config.json").write_text(json.dumps({**config, "recommender": "two-tower-gan"}))
     with pytest.raises(InputError, match="names a model's settings instead of a class"):
         load_recommender(tmp_path)
+
+
+@pytest.mark.parametrize("room", ["recsys_cl.objectives", "recsys_cl.objectives.contrastive"])
+def test_the_losses_stay_importable_from_where_they_were(room: str) -> None:
+    names = importlib.import_module("recsys_cl.objectives.contrastive").__all__
+    package, losses = importlib.import_module(room), importlib.import_module("recsys_cl.losses")
+    assert {"info_nce_loss", "nt_xent_loss", "triplet_loss", "supervised_contrastive_loss"} <= set(names)
+    assert all(getattr(package, name) is getattr(losses, name) and name in package.__all__ for name in names)
